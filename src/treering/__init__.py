@@ -1,0 +1,1 @@
+"""LSTM successors for PyTorch."""
