@@ -1,0 +1,196 @@
+"""What the training loop knows of a task: batches, sizes and splits, nothing about its content.
+
+Dimensions: B rows of a batch, T input positions, M output positions, N rows of a split,
+S input symbols.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from treering._errors import UserError
+
+Level = Literal["regular", "deterministic context-free", "context-sensitive"]
+
+
+class Batch(NamedTuple):
+    """One batch of any task."""
+
+    inputs: Tensor
+    """(B, T) int64 symbols"""
+    targets: Tensor
+    """(B, M) int64 classes; M is the output length, 1 for classification"""
+    mask: Tensor
+    """(B, M) bool, the positions that count for accuracy"""
+    lengths: Tensor | None = None
+    """(B,) int64 valid tokens of each row of `inputs`; None means all T"""
+
+
+class Split(NamedTuple):
+    """One part of a finite data set, in the order of its source."""
+
+    tokens: Tensor
+    """(N, T) int64, padded at the end"""
+    lengths: Tensor
+    """(N,) int64, at least 1"""
+    labels: Tensor
+    """(N,) int64 class of each row"""
+
+
+class Task(ABC):
+    """Anything a model can be trained on: a name, two sizes and the accuracy of guessing."""
+
+    name: str
+    input_size: int
+    """number of input symbols; every id in a batch is smaller"""
+    output_size: int
+    """number of classes at each output position"""
+    chance: float
+    """accuracy of guessing without looking at the input; subclasses say which guess"""
+
+
+class GeneratedTask(Task):
+    """An endless task: inputs are drawn from a seed, targets follow from the inputs.
+
+    A concrete task gives `name`, `level`, `symbols`, `output_size` and two methods, `draw`
+    and `answer`. `chance` is that of guessing uniformly among the `output_size` classes.
+    """
+
+    level: Level
+    symbols: str
+    """one character for each input symbol, in the order of the numbering"""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "symbols" in cls.__dict__:
+            cls.input_size = len(cls.symbols)
+            cls.chance = 1 / cls.output_size
+
+    @abstractmethod
+    def draw(self, batch: int, length: int, generator: torch.Generator | None) -> Tensor:
+        """Draw inputs only: (B, T) int64 symbols. `batch` and `length` are already checked."""
+
+    @abstractmethod
+    def answer(self, inputs: Tensor) -> Tensor:
+        """Targets (B, M) of int64 symbols (B, T) that are known to be in 0..S-1.
+
+        Raises UserError for symbols in an order that the language does not have.
+        """
+
+    def output_length(self, length: int) -> int:
+        """Number of output positions M for a requested input length."""
+        return 1
+
+    def mask(self, targets: Tensor) -> Tensor:
+        """(B, M) bool, the positions of `targets` that count for accuracy: here, all."""
+        return torch.ones_like(targets, dtype=torch.bool)
+
+    def sample(self, batch: int, length: int, generator: torch.Generator | None = None) -> Batch:
+        """Draw `batch` inputs of `length` symbols, with targets and mask.
+
+        The same generator state gives the same batch. Tensors live on the generator's
+        device, on the CPU without one. Raises UserError unless both numbers are at least 1.
+        """
+        for what, number in (("batch", batch), ("length", length)):
+            if number < 1:
+                raise UserError(
+                    f"{self.name}: {what} is {number}, but a sample needs at least 1; "
+                    f"write {what}=1 or more"
+                )
+        inputs = self.draw(batch, length, generator)
+        targets = self.answer(inputs)
+        return Batch(inputs, targets, self.mask(targets))
+
+    def solve(self, inputs: Tensor) -> Tensor:
+        """Targets (B, M) int64 of any inputs of the language, however they were made.
+
+        `inputs` are integer symbols (B, T) or their one-hot form (B, T, S) in floating
+        point. Raises UserError for other shapes, unknown symbols and inputs outside the
+        language.
+        """
+        return self.answer(self._as_symbols(inputs))
+
+    def encode(self, text: str) -> Tensor:
+        """(1, T) int64 symbols of one input written with the characters of `symbols`."""
+        unknown = sorted(set(text) - set(self.symbols))
+        if unknown or not text:
+            raise UserError(
+                f"{self.name}: cannot read {text!r}: "
+                + (f"{unknown[0]!r} is no symbol of it" if unknown else "it is empty")
+                + f"; write one or more of the characters {self.symbols!r}"
+            )
+        return torch.tensor([[self.symbols.index(character) for character in text]])
+
+    def _as_symbols(self, inputs: Tensor) -> Tensor:
+        shape = tuple(inputs.shape)
+        wanted = (
+            f"give int64 symbols of shape (batch, length) or one-hot floats of shape "
+            f"(batch, length, {self.input_size})"
+        )
+        if inputs.is_floating_point():
+            if inputs.dim() != 3 or shape[2] != self.input_size:
+                raise UserError(f"{self.name}: one-hot inputs of shape {shape}; {wanted}")
+            symbols = inputs.argmax(-1)
+            exact = torch.zeros_like(inputs).scatter_(-1, symbols[..., None], 1)
+            if not torch.equal(inputs, exact):
+                row, position = _first((inputs != exact).any(-1))
+                raise UserError(
+                    f"{self.name}: row {row}, position {position} is not one-hot "
+                    f"({inputs[row, position].tolist()}); {wanted}"
+                )
+        else:
+            if inputs.dim() != 2 or inputs.dtype == torch.bool or inputs.is_complex():
+                raise UserError(
+                    f"{self.name}: inputs of shape {shape} and type {inputs.dtype}; {wanted}"
+                )
+            symbols = inputs.long()
+            outside = (symbols < 0) | (symbols >= self.input_size)
+            if outside.any():
+                row, position = _first(outside)
+                raise UserError(
+                    f"{self.name}: symbol {int(symbols[row, position])} at row {row}, "
+                    f"position {position}, but the symbols are 0..{self.input_size - 1} "
+                    f"(in order: {self.symbols!r})"
+                )
+        if symbols.shape[1] == 0:
+            raise UserError(f"{self.name}: inputs of length 0; {wanted}")
+        return symbols
+
+
+def _first(wrong: Tensor) -> tuple[int, int]:
+    row, position = wrong.nonzero()[0].tolist()
+    return row, position
+
+
+@dataclass(frozen=True, eq=False)
+class DatasetTask(Task):
+    """A finite classification task in three splits, held in memory as token ids.
+
+    `input_size` counts every id that occurs in `tokens`, padding and unknown word included.
+    `chance` is the accuracy on `test` of always answering the commonest class of `train`.
+    """
+
+    name: str
+    input_size: int
+    labels: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split
+    padding: int = 0
+    output_size: int = field(init=False)
+    chance: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        commonest = self.train.labels.bincount(minlength=len(self.labels)).argmax()
+        object.__setattr__(self, "output_size", len(self.labels))
+        object.__setattr__(self, "chance", (self.test.labels == commonest).double().mean().item())
+
+    def batch(self, split: Split, rows: Tensor) -> Batch:
+        """The given rows (B,) of a split, trimmed to the longest of them."""
+        lengths = split.lengths[rows]
+        inputs = split.tokens[rows, : int(lengths.max())]
+        targets = split.labels[rows, None]
+        return Batch(inputs, targets, torch.ones_like(targets, dtype=torch.bool), lengths)
