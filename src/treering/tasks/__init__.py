@@ -1,10 +1,66 @@
 """Tasks to train and to compare on; importing this package needs torch and nothing else.
 
-`treering.tasks.text` (the user's own files, R8) is a package of its own, imported on demand.
+`get` and `names` know the fifteen formal-language tasks. `treering.tasks.text` (the user's
+own files, R8) is a package of its own, imported on demand.
 """
 
+from treering._errors import UserError, nearest
 from treering.tasks.abstract import Batch as Batch
 from treering.tasks.abstract import DatasetTask as DatasetTask
 from treering.tasks.abstract import GeneratedTask as GeneratedTask
 from treering.tasks.abstract import Split as Split
 from treering.tasks.abstract import Task as Task
+from treering.tasks.formal.binary_addition import BinaryAddition
+from treering.tasks.formal.binary_multiplication import BinaryMultiplication
+from treering.tasks.formal.bucket_sort import BucketSort
+from treering.tasks.formal.compute_sqrt import ComputeSqrt
+from treering.tasks.formal.cycle_navigation import CycleNavigation
+from treering.tasks.formal.duplicate_string import DuplicateString
+from treering.tasks.formal.even_pairs import EvenPairs
+from treering.tasks.formal.missing_duplicate_string import MissingDuplicateString
+from treering.tasks.formal.modular_arithmetic import ModularArithmetic
+from treering.tasks.formal.modular_arithmetic_brackets import ModularArithmeticBrackets
+from treering.tasks.formal.odds_first import OddsFirst
+from treering.tasks.formal.parity_check import ParityCheck
+from treering.tasks.formal.reverse_string import ReverseString
+from treering.tasks.formal.solve_equation import SolveEquation
+from treering.tasks.formal.stack_manipulation import StackManipulation
+
+# In the order of the benchmark's paper: by level, easiest machine first.
+_TASKS: dict[str, GeneratedTask] = {
+    task.name: task
+    for task in (
+        EvenPairs(),
+        ModularArithmetic(),
+        ParityCheck(),
+        CycleNavigation(),
+        StackManipulation(),
+        ReverseString(),
+        ModularArithmeticBrackets(),
+        SolveEquation(),
+        DuplicateString(),
+        MissingDuplicateString(),
+        OddsFirst(),
+        BinaryAddition(),
+        BinaryMultiplication(),
+        ComputeSqrt(),
+        BucketSort(),
+    )
+}
+
+
+def names() -> tuple[str, ...]:
+    """Names of all generated tasks, by level of the Chomsky hierarchy."""
+    return tuple(_TASKS)
+
+
+def get(name: str) -> GeneratedTask:
+    """The generated task of that name; UserError with the nearest names if there is none.
+
+    >>> task = get("parity_check")
+    >>> task.level, task.input_size, task.output_size, task.output_length(40), task.chance
+    ('regular', 2, 2, 1, 0.5)
+    """
+    if name not in _TASKS:
+        raise UserError(nearest(name, _TASKS, "task"))
+    return _TASKS[name]

@@ -55,8 +55,9 @@ class Task(ABC):
 class GeneratedTask(Task):
     """An endless task: inputs are drawn from a seed, targets follow from the inputs.
 
-    A concrete task gives `name`, `level`, `symbols`, `output_size` and two methods, `draw`
-    and `answer`. `chance` is that of guessing uniformly among the `output_size` classes.
+    A concrete task gives `name`, `level`, `symbols`, `output_size` and the methods `draw`,
+    `answer` and, where not every string of symbols is in the language, `check`.
+    `chance` is that of guessing uniformly among the `output_size` classes.
     """
 
     level: Level
@@ -75,10 +76,10 @@ class GeneratedTask(Task):
 
     @abstractmethod
     def answer(self, inputs: Tensor) -> Tensor:
-        """Targets (B, M) of int64 symbols (B, T) that are known to be in 0..S-1.
+        """Targets (B, M) of int64 symbols (B, T) that are known to be in the language."""
 
-        Raises UserError for symbols in an order that the language does not have.
-        """
+    def check(self, inputs: Tensor) -> None:
+        """Raise UserError unless int64 symbols (B, T), each in 0..S-1, are in the language."""
 
     def output_length(self, length: int) -> int:
         """Number of output positions M for a requested input length."""
@@ -111,7 +112,15 @@ class GeneratedTask(Task):
         point. Raises UserError for other shapes, unknown symbols and inputs outside the
         language.
         """
-        return self.answer(self._as_symbols(inputs))
+        symbols = self._as_symbols(inputs)
+        self.check(symbols)
+        return self.answer(symbols)
+
+    def refuse(self, wrong: Tensor, inputs: Tensor, reason: str) -> None:
+        """Raise UserError quoting the first row for which `wrong` (B,) holds, if any does."""
+        if wrong.any():
+            row = int(wrong.nonzero()[0])
+            raise UserError(f"{self.name}: row {row} is {self.decode(inputs[row])!r}: {reason}")
 
     def encode(self, text: str) -> Tensor:
         """(1, T) int64 symbols of one input written with the characters of `symbols`."""
@@ -123,6 +132,10 @@ class GeneratedTask(Task):
                 + f"; write one or more of the characters {self.symbols!r}"
             )
         return torch.tensor([[self.symbols.index(character) for character in text]])
+
+    def decode(self, symbols: Tensor) -> str:
+        """The characters of one input (T,): the inverse of `encode`."""
+        return "".join(self.symbols[symbol] for symbol in symbols.tolist())
 
     def _as_symbols(self, inputs: Tensor) -> Tensor:
         shape = tuple(inputs.shape)
