@@ -1,0 +1,109 @@
+"""The table of results, for Markdown and for the terminal."""
+
+from collections.abc import Iterable, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from treering.records import Record
+from treering.report import wording
+from treering.report.sections import BASELINE, Row, Section, sections
+
+HEADINGS = (
+    "layer",
+    "score",
+    "seeds",
+    f"minus {BASELINE}",
+    "parameters",
+    "tokens/s",
+    "wall time",
+    "peak memory",
+)
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """The texts of one row, one for each of HEADINGS; the score is the mean ± its 95% interval."""
+    summary = row.summary
+    return (
+        row.label,
+        wording.score(summary.score),
+        wording.seeds(row),
+        "baseline" if row.is_baseline else wording.difference(row.difference),
+        f"{summary.model.parameters:,}",
+        wording.whole(summary.tokens_per_second.mean if summary.tokens_per_second else None),
+        wording.seconds(summary.wall_seconds.mean if summary.wall_seconds else None),
+        wording.memory(summary.peak_memory_bytes),
+    )
+
+
+def explanation(section: Section) -> str:
+    """What the columns of the table mean, in a sentence or two."""
+    name = section.score_name or "no run is finished"
+    return (
+        f"Score: {name}; mean ± 95% interval over seeds (Student's t). "
+        f"Minus {BASELINE}: points, seed by seed. "
+        f"Chance: {wording.percent(section.task.chance)}."
+    )
+
+
+def markdown_table(records: Iterable[Record]) -> str:
+    """One Markdown table per task, best layer first, each under its task's name.
+
+    Unfinished runs are in the table, counted in `seeds` as `2 of 3`. Empty text for no records.
+    """
+    blocks = []
+    for section in sections(records):
+        lines = [
+            f"**{_markdown(section.title)}**",
+            "",
+            _line(HEADINGS),
+            _line(["---", *["---:"] * (len(HEADINGS) - 1)]),
+            *(_line([_markdown(cell) for cell in cells(row)]) for row in section.rows),
+            "",
+            _markdown(explanation(section)),
+        ]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n" if blocks else ""
+
+
+def _line(texts: Sequence[str]) -> str:
+    return f"| {' | '.join(texts)} |"
+
+
+def _markdown(text: str) -> str:
+    text = " ".join(text.split())
+    for character in "\\`*_[]<>|#":
+        text = text.replace(character, f"\\{character}")
+    return text
+
+
+def terminal_table(records: Iterable[Record]) -> Table:
+    """All tasks in one table for `rich`, best layer of each task first and bold.
+
+    The task has a column of its own if there are several.
+    """
+    shown = sections(records)
+    several = len(shown) > 1
+    caption = explanation(shown[0]) if len(shown) == 1 else None
+    table = Table(
+        title=Text(shown[0].title) if len(shown) == 1 else None,
+        caption=Text(caption) if caption else None,
+        caption_justify="left",
+    )
+    if several:
+        table.add_column("task", no_wrap=True)
+    for heading in HEADINGS:
+        table.add_column(heading, justify="left" if heading == "layer" else "right")
+    for section in shown:
+        for position, row in enumerate(section.rows):
+            # Text and not str: a name such as [red] is a name, not markup.
+            texts = [Text(cell) for cell in cells(row)]
+            if several:
+                texts.insert(0, Text(section.title if position == 0 else ""))
+            best = position == 0 and row.summary.score is not None and len(section.rows) > 1
+            table.add_row(
+                *texts,
+                style="bold" if best else None,
+                end_section=position == len(section.rows) - 1,
+            )
+    return table

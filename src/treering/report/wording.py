@@ -1,0 +1,230 @@
+"""Numbers as text, and the sentences that say what the numbers say."""
+
+import math
+from collections.abc import Sequence
+
+from treering.records import Estimate, Record, paired_difference
+from treering.report.sections import (
+    NEAR_CHANCE,
+    NEAR_PERFECT,
+    Row,
+    Section,
+    way_from_chance,
+)
+
+MINUS = "\N{MINUS SIGN}"
+NONE = "\N{EN DASH}"
+"""Stands where there is no number."""
+
+
+def percent(fraction: float) -> str:
+    """One decimal; 100.0% only for what is right throughout, 0.0% only for what is wrong."""
+    if 0.9995 <= fraction < 1:
+        return ">99.99%" if fraction > 0.9999 else f"{math.floor(fraction * 1e4) / 100:.2f}%"
+    if 0 < fraction < 0.0005:
+        return "<0.1%"
+    return f"{100 * fraction:.1f}%"
+
+
+def score(value: Estimate | None) -> str:
+    """`98.7% ± 1.2`; without an interval for a single seed."""
+    if value is None:
+        return NONE
+    if value.half_width is None:
+        return percent(value.mean)
+    return f"{percent(value.mean)} ± {half_width(value.half_width)}"
+
+
+def half_width(fraction: float) -> str:
+    """In points with one decimal; 0.0 only where all seeds agree."""
+    return "<0.1" if 0 < fraction < 0.0005 else f"{100 * fraction:.1f}"
+
+
+def points(fraction: float) -> str:
+    """A difference in percentage points, always with its sign: `+1.3`, `−0.4`, `0.0`."""
+    text = f"{abs(100 * fraction):.1f}"
+    if float(text) == 0:
+        return text
+    return f"{'+' if fraction > 0 else MINUS}{text}"
+
+
+def difference(value: Estimate | None) -> str:
+    """`+3.1 ± 0.8` points; without an interval for a single seed."""
+    if value is None:
+        return NONE
+    if value.half_width is None:
+        return points(value.mean)
+    return f"{points(value.mean)} ± {half_width(value.half_width)}"
+
+
+def span(value: Estimate) -> str:
+    """The interval of a difference in points: `+2.3 to +3.9`."""
+    low, high = value.interval or (value.mean, value.mean)
+    return f"{points(low)} to {points(high)}"
+
+
+def seconds(value: float | None) -> str:
+    if value is None:
+        return NONE
+    if value < 10:
+        return f"{value:.1f} s"
+    if round(value) < 60:
+        return f"{value:.0f} s"
+    if value < 2 * 3600:
+        return f"{int(value) // 60} min {int(value) % 60:02d} s"
+    return f"{int(value) // 3600} h {int(value) % 3600 // 60:02d} min"
+
+
+def memory(value: int | None) -> str:
+    if not value:
+        return NONE
+    mebibytes = value / 2**20
+    return f"{mebibytes:,.0f} MiB" if mebibytes < 10_000 else f"{mebibytes / 1024:,.1f} GiB"
+
+
+def whole(value: float | None) -> str:
+    """Three significant digits are all that a speed has: 12,345 becomes 12,300."""
+    if not value:
+        return NONE
+    digits = max(0, math.floor(math.log10(value)) - 2)
+    return f"{round(value, -digits):,.0f}"
+
+
+def listed(items: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def seeds(row: Row) -> str:
+    """`3`, or `2 of 3` where a run is unfinished."""
+    finished = len(row.summary.runs)
+    open_seeds = {run.seed for run in row.summary.unfinished} - set(row.summary.seeds)
+    total = finished + len(open_seeds)
+    return str(finished) if total == finished else f"{finished} of {total}"
+
+
+def last_step(run: Record) -> int:
+    return max((point.step for point in run.learning), default=0)
+
+
+def headline(section: Section) -> str:
+    """One sentence: which model is best and by how much, or that none learnt."""
+    task, rows = section.title, section.scored
+    if not rows:
+        return f"No run on {task} has finished."
+    best = rows[0]
+    assert best.summary.score is not None
+    top = score(best.summary.score)
+    if way_from_chance(best.summary.score.mean, section.task) < NEAR_CHANCE:
+        who = "Nothing" if len(rows) > 1 else best.label
+        verb = "learnt" if len(rows) > 1 else "did not learn"
+        best_is = f"the best, {best.label}, scores" if len(rows) > 1 else "it scores"
+        return f"{who} {verb} {task}: {best_is} {top}, guessing {percent(section.task.chance)}."
+    if len(rows) == 1:
+        return f"{best.label} scores {top} on {task}, from {plural(best.summary.score.n, 'seed')}."
+    tied = [row.label for row in rows if _mean(row) == _mean(best)]
+    if len(tied) > 1:
+        return f"{listed(tied)} score the same on {task}: {top}."
+    second = rows[1]
+    lead = paired_difference(best.summary, second.summary)
+    if lead is None or lead.half_width is None:
+        return (
+            f"{best.label} scores highest on {task}, {top}, before {second.label} with "
+            f"{score(second.summary.score)}; too few common seeds to tell whether that is luck."
+        )
+    if lead.excludes_zero:
+        return (
+            f"{best.label} is best on {task}: {top}, ahead of {second.label} by "
+            f"{100 * lead.mean:.1f} points (95% interval {span(lead)})."
+        )
+    return (
+        f"{best.label} scores highest on {task}, {top}, but its lead over {second.label}, "
+        f"{points(lead.mean)} points (95% interval {span(lead)}), may be luck of the seeds."
+    )
+
+
+def findings(section: Section) -> list[str]:
+    """What else a reader has to know: who failed and how, and what is missing from the means."""
+    task, rows = section.task, section.scored
+    found = []
+    if len(rows) > 2 and rows[0].difference is not None and not rows[1].is_baseline:
+        gap = rows[0].difference
+        interval = f" (95% interval {span(gap)})" if gap.half_width is not None else ""
+        found.append(
+            f"Against the baseline lstm, {rows[0].label} gains {100 * gap.mean:.1f} points{interval}."
+        )
+    fitted = [row for row in rows if _fits_only_training(row, section)]
+    if fitted:
+        cases = [
+            f"{row.label} ({percent(row.final_train_accuracy or 0)} in training, "
+            f"{percent(_mean(row))} beyond)"
+            for row in fitted
+        ]
+        found.append(f"Learnt the training lengths but not the rule: {listed(cases)}.")
+    stuck = [
+        row for row in rows if way_from_chance(_mean(row), task) < NEAR_CHANCE and row not in fitted
+    ]
+    if stuck:
+        cases = [f"{row.label} ({percent(_mean(row))})" for row in stuck]
+        found.append(f"Did not learn, chance being {percent(task.chance)}: {listed(cases)}.")
+    for row in rows:
+        failed = [
+            seed
+            for seed, value in row.summary.scores.items()
+            if way_from_chance(value, task) < NEAR_CHANCE
+        ]
+        if failed and row not in stuck and row not in fitted:
+            found.append(
+                f"{len(failed)} of {plural(len(row.summary.runs), 'seed')} of {row.label} "
+                "stayed near chance."
+            )
+    diverged = [
+        f"{row.label} seed {run.seed} (from step {step})"
+        for row in section.rows
+        for run in (*row.summary.runs, *row.summary.unfinished)
+        if (step := next((p.step for p in run.learning if not math.isfinite(p.loss)), None))
+        is not None
+    ]
+    if diverged:
+        found.append(f"The loss is not a finite number: {listed(diverged)}.")
+    unfinished = [
+        f"{row.label} seed {run.seed} ({run_status(run)})"
+        for row in section.rows
+        for run in row.summary.unfinished
+    ]
+    if unfinished:
+        found.append(f"Not finished, and in no mean: {listed(unfinished)}.")
+    repeated = sum(len(row.summary.repeated) for row in section.rows)
+    if repeated:
+        found.append(
+            f"{plural(repeated, 'older run')} of a seed that ran again "
+            f"{'is' if repeated == 1 else 'are'} listed under every run, and in no mean."
+        )
+    if rows and all(row.summary.score and row.summary.score.n == 1 for row in rows):
+        found.append("One seed each: no intervals, so small differences mean nothing.")
+    return found
+
+
+def run_status(run: Record) -> str:
+    """`finished`, or how far an unfinished run came."""
+    if run.status == "finished":
+        return "finished" if run.evaluation else "finished without evaluation"
+    return f"{run.status} at step {last_step(run):,}"
+
+
+def _mean(row: Row) -> float:
+    return row.summary.score.mean if row.summary.score else math.nan
+
+
+def _fits_only_training(row: Row, section: Section) -> bool:
+    trained = row.final_train_accuracy
+    return (
+        section.task.kind == "generated"
+        and trained is not None
+        and way_from_chance(trained, section.task) >= NEAR_PERFECT
+        and way_from_chance(_mean(row), section.task) < 0.5
+    )
