@@ -1,0 +1,162 @@
+"""How good a model is: over lengths of a generated task, or on a split of a data set.
+
+Accuracy is per token, over the positions of the mask. Evaluation has its own seeded generator,
+runs the model in evaluation mode, and leaves the modes of all modules and torch's random state as
+they were: training goes on as if it had not happened.
+
+Dimensions: B rows of a batch, T input positions, M output positions, C classes.
+"""
+
+from collections.abc import Callable, Generator, Iterable
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from treering._errors import UserError
+from treering.records import LengthScore
+from treering.tasks.abstract import Batch, DatasetTask, GeneratedTask, Split
+from treering.training.seeds import generator
+from treering.training.settings import LengthGrid
+
+# One constant for all runs, so that every layer and every seed is judged on the same samples and
+# differences between them are not differences between samples. The benchmark also fixes it to 1.
+SEED = 1
+
+
+def accuracy(logits: Tensor, batch: Batch) -> Tensor:
+    """Right positions / counted positions of one batch: logits (B, M, C) -> scalar float64."""
+    right = (logits.argmax(-1) == batch.targets) & batch.mask
+    return right.sum().double() / batch.mask.sum().double()
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    return Batch(
+        batch.inputs.to(device),
+        batch.targets.to(device),
+        batch.mask.to(device),
+        None if batch.lengths is None else batch.lengths.to(device),
+    )
+
+
+def predict(model: nn.Module, batch: Batch) -> Tensor:
+    """The model's logits (B, M, C) for a batch.
+
+    Raises:
+        UserError: the model gave another shape.
+    """
+    outputs = batch.targets.shape[1]
+    logits = model(batch.inputs, lengths=batch.lengths, output_length=outputs)
+    if logits.dim() != 3 or logits.shape[:2] != batch.targets.shape:
+        raise UserError(
+            f"{type(model).__name__} gave logits of shape {tuple(logits.shape)} for "
+            f"{batch.targets.shape[0]} sequences with {outputs} outputs each; return "
+            "(batch, output_length, classes)"
+        )
+    return logits
+
+
+def own_randomness(device: torch.device) -> AbstractContextManager[None]:
+    """Leave torch's random states, that of the CPU and the device's, as they were before."""
+    if device.type == "cpu":
+        return torch.random.fork_rng(devices=[])
+    return torch.random.fork_rng([device], device_type=device.type)
+
+
+@contextmanager
+def _judged(model: nn.Module, device: torch.device) -> Generator[None]:
+    modes = {module: module.training for module in model.modules()}
+    # no_grad, not inference_mode: what a module computes once and keeps (positions, orders) would
+    # be an inference tensor there, which the next training step could not save for backward.
+    with own_randomness(device), torch.no_grad():
+        model.eval()
+        try:
+            yield
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+
+
+def evaluate_lengths(
+    model: nn.Module,
+    task: GeneratedTask,
+    lengths: Iterable[int],
+    *,
+    samples: int = 512,
+    batch: int = 64,
+    device: str | torch.device = "cpu",
+    purpose: str = "evaluation",
+    before_batch: Callable[[int], None] | None = None,
+) -> list[LengthScore]:
+    """Accuracy at each length on `samples` new sequences.
+
+    The benchmark's number: the mean of the batches' accuracies (weighted by rows, should the last
+    batch be smaller). The samples of a length depend on `purpose`, the length and `batch` alone,
+    not on the other lengths or on any run.
+
+    Args:
+        batch: Rows at a time; the memory this takes grows with batch x length.
+        before_batch: Called with the length before each batch; an exception from it ends the
+            evaluation.
+    """
+    device = torch.device(device)
+    scores = []
+    with _judged(model, device):
+        for length in lengths:
+            random = generator(SEED, f"{purpose}:{length}")
+            total = 0.0
+            for start in range(0, samples, batch):
+                if before_batch is not None:
+                    before_batch(length)
+                rows = min(batch, samples - start)
+                drawn = to_device(task.sample(rows, length, random), device)
+                total += rows * accuracy(predict(model, drawn), drawn).item()
+            scores.append(LengthScore(length, total / samples, samples))
+    return scores
+
+
+def evaluate_split(
+    model: nn.Module,
+    task: DatasetTask,
+    split: Split,
+    *,
+    batch: int = 128,
+    device: str | torch.device = "cpu",
+    before_batch: Callable[[], None] | None = None,
+) -> float:
+    """Fraction of a split's counted positions (of its rows, in classification) that are right.
+
+    Raises:
+        UserError: the split is empty.
+    """
+    device = torch.device(device)
+    total = split.labels.shape[0]
+    if total == 0:
+        raise UserError(f"{task.name}: a split without rows cannot be evaluated; give it some")
+    right = counted = 0
+    with _judged(model, device):
+        for start in range(0, total, batch):
+            if before_batch is not None:
+                before_batch()
+            rows = torch.arange(start, min(start + batch, total))
+            drawn = to_device(task.batch(split, rows), device)
+            hits = (predict(model, drawn).argmax(-1) == drawn.targets) & drawn.mask
+            right += int(hits.sum())
+            counted += int(drawn.mask.sum())
+    return right / counted
+
+
+def score(by_length: Iterable[LengthScore], grid: LengthGrid) -> float:
+    """Mean accuracy over the grid's own lengths; those of the training range do not count.
+
+    Raises:
+        ValueError: a length of the grid was not evaluated.
+    """
+    accuracies = {entry.length: entry.accuracy for entry in by_length}
+    missing = [length for length in grid.lengths if length not in accuracies]
+    if missing:
+        raise ValueError(
+            f"{grid.describe()} needs length {missing[0]}, which was not evaluated; "
+            "evaluate grid.lengths"
+        )
+    return sum(accuracies[length] for length in grid.lengths) / len(grid.lengths)

@@ -1,0 +1,549 @@
+"""The one training loop, for every model and every task.
+
+A run lives in a folder: its record, and a checkpoint from which it goes on. Everything the next
+step depends on is in the checkpoint (parameters, moments of the optimiser, states of all random
+generators, the place in the epoch, sums for the next point of the curve), so a run that was
+stopped anywhere ends with the same bits as one that was not, on the same machine with the same
+number of threads. On an accelerator this holds as far as its operations are deterministic.
+
+Dimensions: B rows of a batch, M output positions, C classes.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import NoReturn
+
+import torch
+from pydantic import JsonValue
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from treering._errors import UserError
+from treering.records import FILE_NAME, Cost, CurvePoint, Evaluation, LengthScore, Record, Status
+from treering.tasks.abstract import DatasetTask, GeneratedTask, Task
+from treering.training import checkpoint
+from treering.training.batches import BatchSource, DatasetBatches, GeneratedBatches
+from treering.training.checkpoint import Best, Position
+from treering.training.cost import Stopwatch, peak_memory
+from treering.training.evaluate import (
+    accuracy,
+    evaluate_lengths,
+    evaluate_split,
+    own_randomness,
+    predict,
+    score,
+    to_device,
+)
+from treering.training.interrupt import CtrlC, Interrupted
+from treering.training.progress import Progress, Silent
+from treering.training.seeds import derive, fingerprint, generator
+from treering.training.settings import Settings
+
+Penalty = Callable[[], Tensor] | nn.Module
+TRAINING_PARTS = ("data", "forward", "backward", "optimizer")
+
+
+class DivergenceError(UserError):
+    """The loss or its gradient is no longer a number."""
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean of -log softmax(logits)[target] over the batch and all M output positions.
+
+    Positions outside the mask count too: the benchmark trains what follows the terminator.
+
+    Args:
+        logits: (B, M, C).
+        targets: (B, M) int64.
+    """
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+def fit(
+    model: nn.Module,
+    task: Task,
+    settings: Settings,
+    *,
+    folder: str | Path,
+    seed: int,
+    record: Record,
+    penalties: Sequence[Penalty] = (),
+    progress: Progress | None = None,
+    device: str | torch.device = "cpu",
+) -> Record:
+    """Train, or go on training, and evaluate; the model is left with the evaluated parameters.
+
+    loss = cross_entropy(logits, targets) + sum of penalties(); Adam on all of it. The curve's loss
+    is the cross entropy alone, so that it compares across penalties.
+
+    Called again with the same arguments it goes on where the folder's checkpoint stands, with the
+    results of a run never interrupted; of a finished run it returns the record. torch's random
+    state is the caller's again afterwards.
+
+    Args:
+        model: Called as `model(inputs, lengths=lengths, output_length=M) -> logits (B, M, C)`. Its
+            initial parameters are the caller's business, seeded by the caller. Checkpoints hold
+            parameters and persistent buffers; other state of its own is not restored.
+        folder: Of this run alone; made if missing.
+        seed: Of the data's order and content and of dropout. Not of the evaluation: all runs are
+            judged on the same samples.
+        record: What is known beforehand (task, model, environment, command). Settings, seed, curve,
+            evaluation, cost and status are filled in here, in a copy.
+        penalties: Each is called with no arguments in every step and returns a scalar. Those that
+            are modules have their parameters trained and kept with the model's.
+        progress: Told of every step; None: silence.
+
+    Returns:
+        The finished record, as it is in the folder.
+
+    Raises:
+        UserError: settings that do not fit the task; a folder that cannot be written, or holds
+            another run or a damaged one.
+        DivergenceError: a loss or gradient that is not finite; the message names the step.
+        Interrupted: Ctrl-C; the run is saved.
+    """
+    where = torch.device(device)
+    progress = progress or Silent()
+    with CtrlC() as ctrl_c, own_randomness(where):
+        run = _Run(model, task, settings, Path(folder), seed, record, penalties, where, ctrl_c)
+        finished = run.begin_or_go_on(progress)
+        if finished is not None:
+            return finished
+        progress.start(run.steps)
+        try:
+            run.train(progress)
+            return run.finish(progress)
+        finally:
+            progress.stop()
+
+
+class _Run:
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        settings: Settings,
+        folder: Path,
+        seed: int,
+        record: Record,
+        penalties: Sequence[Penalty],
+        device: torch.device,
+        ctrl_c: CtrlC,
+    ) -> None:
+        self.began = perf_counter()
+        self.model = model.to(device)
+        self.task = task
+        self.settings = settings = _completed(settings, task)
+        self.folder = folder
+        self.seed = seed
+        self.penalties = tuple(penalties)
+        self.device = device
+        self.ctrl_c = ctrl_c
+        self.source, self.steps = _source(task, settings, seed)
+        self.modules = {"model": model} | {
+            f"penalty.{number}": penalty.to(device)
+            for number, penalty in enumerate(self.penalties)
+            if isinstance(penalty, nn.Module)
+        }
+        # A penalty may hold the layer it is about, whose parameters are in already.
+        self.parameters = list(
+            dict.fromkeys(
+                parameter
+                for module in self.modules.values()
+                for parameter in module.parameters()
+                if parameter.requires_grad
+            )
+        )
+        self.optimizer = _adam(self.parameters, settings.learning_rate)
+        self.best: dict[str, Tensor] = {}
+        self.position = Position(threads=torch.get_num_threads())
+        self.wall_before = 0.0
+        self.saved_step: int | None = None
+        plain_settings = settings.model_dump(mode="json")
+        self.record = record.model_copy(
+            update={
+                "status": "running",
+                "settings": plain_settings,
+                "seed": seed,
+                "learning": [],
+                "evaluation": None,
+                "cost": Cost(),
+            }
+        )
+        self.identity: dict[str, JsonValue] = {
+            "task": {
+                "name": task.name,
+                "input_size": task.input_size,
+                "output_size": task.output_size,
+                "data": fingerprint(task),
+            },
+            "model": record.model.model_dump(mode="json", exclude={"explain"}),
+            "settings": plain_settings,
+            "seed": seed,
+            "penalties": [type(penalty).__name__ for penalty in self.penalties],
+            "device": device.type,
+        }
+
+    def begin_or_go_on(self, progress: Progress) -> Record | None:
+        """Set up the state of the next step; the record, if there is no next step."""
+        header = checkpoint.read_header(self.folder)
+        has_record = (self.folder / FILE_NAME).exists()
+        if header is None:
+            if has_record:
+                raise UserError(
+                    f"{self.folder} holds a run's {FILE_NAME} but its {checkpoint.FILE_NAME} is "
+                    f"missing; choose another folder, or {checkpoint.START_OVER}"
+                )
+            self._seed_dropout()
+            # Before the first step, so that a folder that cannot be written is known at once.
+            self._save("running")
+            return None
+        checkpoint.check_identity(header.identity, self.identity, self.folder)
+        self._restore(checkpoint.load(self.folder))
+        if has_record:
+            existing = Record.load(self.folder)
+            if existing.status == "finished":
+                self._use_selected()
+                return existing
+            self.record.created = existing.created
+        self._publish("running")
+        progress.message(f"going on from step {self.position.step}")
+        threads = torch.get_num_threads()
+        if threads != self.position.threads:
+            progress.message(
+                f"going on from step {self.position.step} with {threads} threads instead of "
+                f"{self.position.threads}: the last bits may differ"
+            )
+            self.position.threads = threads
+        return None
+
+    def train(self, progress: Progress) -> None:
+        for module in self.modules.values():
+            module.train()
+        watch = Stopwatch(self.position.seconds, self.device)
+        position, settings = self.position, self.settings
+        while not self._trained:
+            if self.ctrl_c.requested:
+                self._save("interrupted")
+                raise Interrupted(self.folder, position.step)
+            loss, right = self._step(watch)
+            position.losses += loss
+            position.accuracies += right
+            position.summed_steps += 1
+            position.step += 1
+            validated = None
+            if self._validation_due:
+                with watch.part("evaluation"):
+                    validated = self._validate()
+                self._judge(validated)
+            if validated is not None or self._trained or position.step % settings.log_every == 0:
+                self._add_point(validated)
+            every = settings.checkpoint_every
+            if every is not None and position.step % every == 0:
+                self._save("running")
+            progress.advance(position.step, loss, right)
+
+    def finish(self, progress: Progress) -> Record:
+        """Evaluate the selected parameters; the checkpoint is written before."""
+        if self.saved_step != self.position.step:
+            self._save("running")
+        self._use_selected()
+        with Stopwatch(self.position.seconds, self.device).part("evaluation"):
+            self.record.evaluation = self._evaluate(progress)
+        self._publish("finished")
+        if self.ctrl_c.requested:
+            # It came too late for this run, but must still stop whoever would start the next.
+            raise Interrupted(self.folder, self.position.step)
+        return self.record
+
+    @property
+    def _trained(self) -> bool:
+        stops_early = self.settings.stop_at_accuracy is not None
+        return self.position.step >= self.steps or (
+            stops_early and self.position.accurate_checks >= self.settings.stop_checks
+        )
+
+    @property
+    def _validation_due(self) -> bool:
+        every, last = self.settings.validation_every, self.position.step >= self.steps
+        if every is not None:
+            return last or self.position.step % every == 0
+        return isinstance(self.task, DatasetTask) and (last or self.source.at_epoch_end)
+
+    def _step(self, watch: Stopwatch) -> tuple[float, float]:
+        """One update; cross entropy and accuracy of its batch before the update."""
+        number = self.position.step + 1
+        with watch.part("data"):
+            batch = to_device(self.source.next(), self.device)
+        with watch.part("forward"):
+            logits = predict(self.model, batch)
+            loss = total = cross_entropy(logits, batch.targets)
+            for penalty in self.penalties:
+                total = total + penalty()
+            value, right = loss.item(), accuracy(logits.detach(), batch).item()
+            finite = bool(torch.isfinite(total))
+        if not finite:
+            parts = f"cross entropy {value:g}, with penalties {total.item():g}"
+            self._diverged(number, value, f"the loss is not finite ({parts})")
+        with watch.part("backward"):
+            self.optimizer.zero_grad(set_to_none=True)
+            total.backward()
+        with watch.part("optimizer"):
+            if self.settings.clip is not None:
+                norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
+                if not torch.isfinite(norm):
+                    self._diverged(number, value, f"the gradient's norm is {norm.item():g}")
+            self.optimizer.step()
+        tokens = batch.inputs.numel() if batch.lengths is None else int(batch.lengths.sum())
+        self.position.tokens += tokens
+        return value, right
+
+    def _diverged(self, step: int, loss: float, what: str) -> NoReturn:
+        seconds = self._wall_seconds()
+        point = CurvePoint(step=step, epoch=self.source.epoch, loss=loss, seconds=seconds)
+        self.position.learning.append(point)
+        self._publish("interrupted")
+        raise DivergenceError(
+            f"{what} at step {step} of {self.steps} (learning rate "
+            f"{self.settings.learning_rate:g}, clip {self.settings.clip}); "
+            "write a smaller learning rate or a smaller clip"
+        )
+
+    def _validate(self) -> float:
+        if isinstance(self.task, DatasetTask):
+            return evaluate_split(
+                self.model,
+                self.task,
+                self.task.validation,
+                batch=self.settings.batch_size,
+                device=self.device,
+            )
+        grid, lengths = self.settings.evaluation, _validation_lengths(self.settings)
+        scores = self._over_lengths(lengths, grid.samples, "validation", None)
+        return sum(entry.accuracy for entry in scores) / len(scores)
+
+    def _over_lengths(
+        self,
+        lengths: Sequence[int],
+        samples: int,
+        purpose: str,
+        before_batch: Callable[[int], None] | None,
+    ) -> list[LengthScore]:
+        assert isinstance(self.task, GeneratedTask)
+        return evaluate_lengths(
+            self.model,
+            self.task,
+            lengths,
+            samples=samples,
+            batch=self.settings.evaluation.batch,
+            device=self.device,
+            purpose=purpose,
+            before_batch=before_batch,
+        )
+
+    def _judge(self, validated: float) -> None:
+        """Count accurate checks in a row, and keep the parameters of the first best one."""
+        position, wanted = self.position, self.settings.stop_at_accuracy
+        accurate = wanted is not None and validated >= wanted
+        position.accurate_checks = position.accurate_checks + 1 if accurate else 0
+        if self.settings.select == "best validation" and (
+            position.best is None or validated > position.best.accuracy
+        ):
+            position.best = Best(accuracy=validated, step=position.step, epoch=self.source.epoch)
+            self.best = checkpoint.copies(checkpoint.tensors_of(self.model, "best"))
+
+    def _add_point(self, validated: float | None) -> None:
+        position = self.position
+        position.learning.append(
+            CurvePoint(
+                step=position.step,
+                epoch=self.source.epoch,
+                loss=position.losses / position.summed_steps,
+                train_accuracy=position.accuracies / position.summed_steps,
+                validation_accuracy=validated,
+                seconds=self._wall_seconds(),
+            )
+        )
+        position.losses = position.accuracies = 0.0
+        position.summed_steps = 0
+
+    def _evaluate(self, progress: Progress) -> Evaluation:
+        position, grid = self.position, self.settings.evaluation
+        best = position.best
+        if best is None:
+            selected = "last step"
+            checks = [point.validation_accuracy for point in position.learning]
+            validated = checks[-1] if checks else None
+        else:
+            when = f"step {best.step}" if best.epoch is None else f"epoch {best.epoch}"
+            selected, validated = f"best validation accuracy ({when})", best.accuracy
+
+        if isinstance(self.task, DatasetTask):
+            progress.message("evaluating on the test split")
+            tested = evaluate_split(
+                self.model,
+                self.task,
+                self.task.test,
+                batch=self.settings.batch_size,
+                device=self.device,
+                before_batch=self._stop_if_asked,
+            )
+            return Evaluation(
+                score=tested,
+                score_name="test accuracy",
+                test_accuracy=tested,
+                validation_accuracy=validated,
+                selected=selected,
+            )
+
+        points = self.settings.curriculum.points(grid.training_points)
+        lengths = sorted({*points, *grid.lengths})
+
+        def before_batch(length: int) -> None:
+            self._stop_if_asked()
+            progress.message(f"evaluating length {length} (to {lengths[-1]})")
+
+        by_length = self._over_lengths(lengths, grid.samples, "evaluation", before_batch)
+        return Evaluation(
+            by_length=by_length,
+            score=score(by_length, grid),
+            score_name=grid.describe(),
+            validation_accuracy=validated,
+            selected=selected,
+        )
+
+    def _stop_if_asked(self) -> None:
+        if self.ctrl_c.requested:
+            self._publish("interrupted")
+            raise Interrupted(self.folder, self.position.step)
+
+    def _use_selected(self) -> None:
+        if self.best:
+            tensors = checkpoint.tensors_of(self.model, "best")
+            checkpoint.copy_into(tensors, self.best, self.folder)
+
+    def _wall_seconds(self) -> float:
+        return self.wall_before + perf_counter() - self.began
+
+    def _seed_dropout(self) -> None:
+        torch.set_rng_state(generator(self.seed, "dropout").get_state())
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(derive(self.seed, "dropout"))
+
+    def _module_tensors(self) -> dict[str, Tensor]:
+        tensors: dict[str, Tensor] = {}
+        for prefix, module in self.modules.items():
+            tensors |= checkpoint.tensors_of(module, prefix)
+        return tensors
+
+    def _save(self, status: Status) -> None:
+        tensors = self._module_tensors() | self.best
+        for number, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{key}": value for key, value in moments.items()}
+        tensors |= {f"data.{key}": value for key, value in self.source.state_dict().items()}
+        tensors["random.cpu"] = torch.get_rng_state()
+        if self.device.type != "cpu":
+            tensors["random.device"] = torch.get_device_module(self.device).get_rng_state()
+        self.position.wall_seconds = self._wall_seconds()
+        checkpoint.save(self.folder, tensors, self.identity, self.position)
+        self.saved_step = self.position.step
+        self._publish(status)
+
+    def _restore(self, saved: checkpoint.Checkpoint) -> None:
+        groups: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in saved.tensors.items():
+            groups.setdefault(name.partition(".")[0], {})[name] = tensor
+        modules = groups.get("model", {}) | groups.get("penalty", {})
+        checkpoint.copy_into(self._module_tensors(), modules, self.folder)
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in groups.get("optimizer", {}).items():
+            _, number, key = name.split(".")
+            # A clone, for the alignment: see copy_into.
+            moments.setdefault(int(number), {})[key] = tensor.clone()
+        unchanged = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": unchanged})
+        self.best = {
+            name: tensor.to(self.device)
+            for name, tensor in checkpoint.copies(groups.get("best", {})).items()
+        }
+        self.source.load_state_dict(
+            {name.removeprefix("data."): tensor for name, tensor in groups["data"].items()}
+        )
+        torch.set_rng_state(saved.tensors["random.cpu"].clone())
+        if self.device.type != "cpu":
+            states = torch.get_device_module(self.device)
+            states.set_rng_state(saved.tensors["random.device"].clone())
+        self.position = saved.header.position
+        self.wall_before = self.position.wall_seconds
+        self.saved_step = self.position.step
+
+    def _publish(self, status: Status) -> None:
+        """Bring the folder's record up to the present position."""
+        position = self.position
+        position.peak_memory = max(position.peak_memory, peak_memory(self.device))
+        training = sum(position.seconds.get(part, 0.0) for part in TRAINING_PARTS)
+        self.record.status = status
+        self.record.learning = list(position.learning)
+        self.record.cost = Cost(
+            wall_seconds=self._wall_seconds(),
+            train_tokens=position.tokens,
+            tokens_per_second=position.tokens / training if training else 0.0,
+            peak_memory_bytes=position.peak_memory,
+            where=dict(position.seconds),
+        )
+        self.record.save(self.folder)
+
+
+def _completed(settings: Settings, task: Task) -> Settings:
+    """Fill in what depends on the kind of task; refuse what does not fit it."""
+    if isinstance(task, DatasetTask):
+        return settings.model_copy(update={"select": settings.select or "best validation"})
+    if settings.epochs is not None:
+        raise UserError(
+            f"epochs = {settings.epochs}, but {task.name} is generated without end and has no "
+            "epochs; write steps=..."
+        )
+    if settings.validation_every is None:
+        for name, value in (
+            ("select", settings.select if settings.select == "best validation" else None),
+            ("stop_at_accuracy", settings.stop_at_accuracy),
+        ):
+            if value is not None:
+                raise UserError(
+                    f"{name} = {value!r} needs validations, and {task.name} has none unless asked "
+                    "for; write validation_every=..."
+                )
+    return settings.model_copy(update={"select": settings.select or "last"})
+
+
+def _validation_lengths(settings: Settings) -> tuple[int, ...]:
+    return settings.curriculum.points(max(settings.evaluation.training_points, 1))
+
+
+def _source(task: Task, settings: Settings, seed: int) -> tuple[BatchSource, int]:
+    """Where batches come from, and after how many of them training ends."""
+    if isinstance(task, DatasetTask):
+        source = DatasetBatches(task, settings.batch_size, seed)
+        return source, settings.steps or (settings.epochs or 0) * source.steps_per_epoch
+    if isinstance(task, GeneratedTask):
+        steps = settings.steps or 0
+        return (
+            GeneratedBatches(task, settings.curriculum, settings.batch_size, steps, seed),
+            steps,
+        )
+    raise TypeError(
+        f"cannot train on a {type(task).__name__}: give a GeneratedTask or a DatasetTask"
+    )
+
+
+def _adam(parameters: list[nn.Parameter], learning_rate: float) -> torch.optim.Adam:
+    if not parameters:
+        raise UserError("the model has no parameter that requires a gradient; nothing to train")
+    # Fused: one pass over the parameters and their moments instead of one for each of about ten
+    # operations. It exists for real numbers on these devices only.
+    fused = all(
+        parameter.is_floating_point() and parameter.device.type in ("cpu", "cuda")
+        for parameter in parameters
+    )
+    return torch.optim.Adam(parameters, lr=learning_rate, fused=fused)

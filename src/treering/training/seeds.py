@@ -1,0 +1,74 @@
+"""Seeds for each purpose from the run's one seed, and the name of a run."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from treering.tasks.abstract import DatasetTask, Task
+from treering.training.settings import Settings
+
+
+def derive(seed: int, purpose: str) -> int:
+    """A seed for one purpose: the first 63 bits of SHA-256 of `seed:purpose`.
+
+    Streams for data, dropout and evaluation must not be one another's, nor those of the next seed:
+    seed + 1 would do for neither.
+    """
+    return int.from_bytes(hashlib.sha256(f"{seed}:{purpose}".encode()).digest()[:8], "big") >> 1
+
+
+def generator(seed: int, purpose: str) -> torch.Generator:
+    """A new CPU generator, seeded for the purpose. Data is drawn on the CPU for every device."""
+    return torch.Generator().manual_seed(derive(seed, purpose))
+
+
+def fingerprint(task: Task) -> str | None:
+    """A hash of a data set's splits and labels, 16 hex digits; None for a generated task.
+
+    A file that was edited must not go on with, or be taken for, a run on the old one.
+    """
+    if not isinstance(task, DatasetTask):
+        return None
+    digest = hashlib.sha256(json.dumps(list(task.labels)).encode())
+    for split in (task.train, task.validation, task.test):
+        for tensor in (split.tokens, split.lengths, split.labels):
+            digest.update(str(tuple(tensor.shape)).encode())
+            digest.update(_bytes(tensor))
+    return digest.hexdigest()[:16]
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().numpy().tobytes()
+
+
+def run_id(
+    task: Task,
+    layer: str,
+    settings: Settings,
+    seed: int,
+    model: Mapping[str, str | int | float | None] = MappingProxyType({}),
+) -> str:
+    """A short stable name of a run, for its folder: the same command finds the same folder.
+
+    Args:
+        task: The task; a data set counts with its content, so an edited file is another run.
+        layer: The layer's specification, e.g. `ql-lstm:block_size=8`.
+        model: Whatever else makes the model: hidden size, embedding, device, ...
+
+    Returns:
+        12 hex digits of a SHA-256 over all of these; it does not depend on the process, the
+        machine, or the order of the names in `model`.
+    """
+    content = {
+        "task": task.name,
+        "data": fingerprint(task),
+        "layer": layer,
+        "settings": settings.model_dump(mode="json"),
+        "seed": seed,
+        "model": dict(model),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
