@@ -1,16 +1,17 @@
 """The page: one HTML file that needs nothing else, not even a network."""
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from pydantic import JsonValue
 
-from treering.records import Record, Summary, write_atomically
+from treering.records import Record, write_atomically
 from treering.report import plots, tables, wording
 from treering.report.plots import Plot
 from treering.report.sections import (
@@ -80,15 +81,16 @@ def render_html(records: Iterable[Record], title: str = "treering report") -> st
             "a report needs at least one record; find_records(folder) reads those of a folder"
         )
     looks = styles(row.label for section in shown for row in section.rows)
-    environment = Environment(
+    page = Environment(
         loader=PackageLoader("treering.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    page.filters["breakable"] = _breakable
     runs = [run for section in shown for run in section.records]
-    return environment.get_template("page.html").render(
+    return page.get_template("page.html").render(
         title=title,
         lead=_lead(shown, runs),
         sections=shown,
@@ -152,13 +154,25 @@ def _swatch(look: Style) -> _Swatch:
 
 def _figures(section: Section, looks: dict[str, Style]) -> list[Plot]:
     salt = section.anchor
+    validation = plots.learning_curve(
+        section, looks, f"{salt}-validation", of="validation accuracy"
+    )
+    shown = "validation accuracy" if validation else "training accuracy"
     drawn = [
         plots.accuracy_against_length(section, looks, f"{salt}-lengths"),
-        plots.learning_curve(section, looks, f"{salt}-loss", accuracy=False, in_time=False),
-        plots.learning_curve(section, looks, f"{salt}-accuracy", accuracy=True, in_time=False),
-        plots.learning_curve(section, looks, f"{salt}-time", accuracy=True, in_time=True),
+        plots.learning_curve(section, looks, f"{salt}-loss", of="loss"),
+        plots.learning_curve(section, looks, f"{salt}-training", of="training accuracy"),
+        validation,
+        plots.learning_curve(section, looks, f"{salt}-time", of=shown, in_time=True),
     ]
     return [plot for plot in drawn if plot is not None]
+
+
+def _breakable(text: str) -> Markup:
+    """Let a layer's specification or a task's name break where its parts end."""
+    return Markup("").join(
+        escape(part) + Markup("<wbr>") for part in re.split(r"(?<=[_+:,])", text)
+    )
 
 
 def _bars(section: Section) -> list[_Bar]:
@@ -239,19 +253,19 @@ def _overview(shown: list[Section], columns: list[str]) -> list[tuple[Section, l
                 line.append(_Cell("", "", 0.0, False, section.anchor))
                 continue
             score = row.summary.score
-            note = "" if not row.summary.unfinished else f"{wording.seeds(row)} seeds"
             if score is None:
                 line.append(_Cell("unfinished", "", 0.0, False, section.anchor))
                 continue
             way = max(0.0, way_from_chance(score.mean, section.task))
+            notes = [f"± {wording.half_width(score.half_width)}"] if score.half_width else []
             if way < NEAR_CHANCE:
-                note = ", ".join(filter(None, ["near chance", note]))
-            elif score.half_width is not None and not note:
-                note = f"± {wording.half_width(score.half_width)}"
+                notes = ["near chance"]
+            if row.summary.unfinished:
+                notes.append(f"{wording.seeds(row)} seeds")
             line.append(
                 _Cell(
                     text=wording.percent(score.mean),
-                    note=note,
+                    note=", ".join(notes),
                     tint=round(way, 2),
                     best=score.mean == top and way >= NEAR_CHANCE,
                     anchor=section.anchor,
@@ -263,9 +277,7 @@ def _overview(shown: list[Section], columns: list[str]) -> list[tuple[Section, l
 
 def _commands(row: Row) -> list[str]:
     """The commands of every run of the row, each once."""
-    summary: Summary = row.summary
-    runs = (*summary.runs, *summary.unfinished, *summary.repeated)
-    return list(dict.fromkeys(run.command for run in sorted(runs, key=lambda run: run.seed)))
+    return list(dict.fromkeys(run.command for run, _ in row.records))
 
 
 def _settings(section: Section) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -9,7 +9,7 @@ import io
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -114,7 +114,7 @@ def accuracy_against_length(section: Section, styles: dict[str, Style], salt: st
                 fontsize=LETTERS - 1,
             )
         for label, band in bands.items():
-            _draw_band(axes, band, styles[label])
+            _draw_band(axes, band, styles[label], opacity=_opacity(len(bands)))
         axes.set_xlim(left=0)
 
     ends = "; ".join(
@@ -135,22 +135,21 @@ def learning_curve(
     styles: dict[str, Style],
     salt: str,
     *,
-    accuracy: bool,
-    in_time: bool,
+    of: Literal["loss", "training accuracy", "validation accuracy"],
+    in_time: bool = False,
 ) -> Plot | None:
-    """Loss or accuracy while training, against steps (or epochs) or against seconds.
+    """A quantity while training, against steps (or epochs) or against time; None without data.
 
-    Accuracy is the validation accuracy if there is one, else the training accuracy. Finished runs
-    of a row are one mean with its band; unfinished ones are drawn singly and end in a cross.
+    Finished runs of a row are one mean with its band; unfinished ones are drawn singly and end in
+    a cross.
     """
     points = [point for run in section.records for point in run.learning]
-    validated = any(point.validation_accuracy is not None for point in points)
-    kind = ("validation " if validated else "training ") if accuracy else ""
+    accuracy = of != "loss"
 
     def value(point: CurvePoint) -> float | None:
-        if not accuracy:
+        if of == "loss":
             return point.loss
-        return point.validation_accuracy if validated else point.train_accuracy
+        return point.train_accuracy if of == "training accuracy" else point.validation_accuracy
 
     by_epoch = all(_one_point_an_epoch(run) for run in section.records)
     longest = max((point.seconds for point in points), default=0.0)
@@ -183,12 +182,12 @@ def learning_curve(
             _loss_axis(axes, bands)
         axes.set_xlabel(unit_name if in_time else "epoch" if by_epoch else "step")
         for label, band in unfinished:
-            _draw_band(axes, band, styles[label], unfinished=True)
+            _draw_unfinished(axes, band, styles[label])
         for label, band in finished.items():
-            _draw_band(axes, band, styles[label])
+            _draw_band(axes, band, styles[label], opacity=_opacity(len(finished)))
 
     against = "time" if in_time else "epochs" if by_epoch else "steps"
-    title = f"{kind}{'accuracy' if accuracy else 'loss'} against {against}".capitalize()
+    title = f"{of} against {against}".capitalize()
     ends = "; ".join(
         f"{label} ends at "
         + (wording.percent(band.mean[-1]) if accuracy else f"{band.mean[-1]:.3g}")
@@ -265,7 +264,7 @@ def _time_unit(longest: float) -> tuple[float, str]:
 
 def _percent_axis(axes: Axes, section: Section, bands: Iterable[_Band]) -> None:
     chance = section.task.chance
-    lowest = min(chance, *(float(band.low.min()) for band in bands))
+    lowest = min(chance, 0.98, *(float(band.low.min()) for band in bands))
     axes.set_ylim(max(0.0, lowest - 0.06 * (1 - lowest)), 1.0 + 0.03 * (1 - lowest))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
@@ -294,29 +293,44 @@ def _loss_axis(axes: Axes, bands: Sequence[_Band]) -> None:
         axes.yaxis.set_major_locator(MaxNLocator(5))
 
 
-def _draw_band(axes: Axes, band: _Band, style: Style, *, unfinished: bool = False) -> None:
+def _opacity(bands: int) -> float:
+    """Many bands on top of each other must leave the lines to be seen."""
+    return min(0.15, 0.5 / bands)
+
+
+def _draw_band(axes: Axes, band: _Band, style: Style, *, opacity: float) -> None:
     colour = _SERIES[style.colour]
-    line = 1.0 if unfinished else 1.7
-    if not unfinished:
-        axes.fill_between(band.x, band.low, band.high, color=colour, alpha=0.14, lw=0)
+    axes.fill_between(band.x, band.low, band.high, color=colour, alpha=opacity, lw=0)
     every = max(1, len(band.x) // 6)
     axes.plot(
         band.x,
         band.mean,
         color=colour,
-        lw=line,
+        lw=1.7,
         ls=(0, style.dashes) if style.dashes else "-",
-        marker=None if unfinished else style.marker,
+        marker=style.marker,
         # Lines that lie on each other have their markers at different places.
-        markevery=(min(style.colour * every // COLOURS, len(band.x) - 1), every),
+        markevery=(style.colour * every // COLOURS, every),
         ms=5,
         mec=_CARD,
         mew=0.7,
-        gid="tr-unfinished" if unfinished else "tr-series",
-        zorder=2 if unfinished else 3,
+        gid="tr-series",
+        zorder=3,
     )
-    if unfinished:
-        axes.plot(band.x[-1:], band.mean[-1:], color=colour, marker="x", ms=7, mew=1.8, zorder=4)
+
+
+def _draw_unfinished(axes: Axes, band: _Band, style: Style) -> None:
+    colour = _SERIES[style.colour]
+    axes.plot(
+        band.x,
+        band.mean,
+        color=colour,
+        lw=1.0,
+        ls=(0, style.dashes) if style.dashes else "-",
+        gid="tr-unfinished",
+        zorder=2,
+    )
+    axes.plot(band.x[-1:], band.mean[-1:], color=colour, marker="x", ms=7, mew=1.8, zorder=4)
 
 
 def _svg(draw: Callable[[Axes], None], salt: str, description: str, right: int) -> str:

@@ -40,6 +40,14 @@ class Row:
         return self.summary.layer == BASELINE
 
     @property
+    def records(self) -> list[tuple[Record, bool]]:
+        """Every run by seed, and whether it is one of a seed that counts through another run."""
+        summary = self.summary
+        marked = [(run, False) for run in (*summary.runs, *summary.unfinished)]
+        marked += [(run, True) for run in summary.repeated]
+        return sorted(marked, key=lambda pair: (pair[0].seed, pair[0].created, pair[0].run_id))
+
+    @property
     def final_train_accuracy(self) -> float | None:
         """Mean over seeds of the last training accuracy; None if no run has one."""
         last = [
@@ -68,14 +76,7 @@ class Section:
     @property
     def records(self) -> list[Record]:
         """Every run, also unfinished and repeated ones."""
-        return [
-            run
-            for row in self.rows
-            for run in sorted(
-                (*row.summary.runs, *row.summary.unfinished, *row.summary.repeated),
-                key=lambda run: (run.seed, run.created, run.run_id),
-            )
-        ]
+        return [run for row in self.rows for run, _ in row.records]
 
 
 def way_from_chance(score: float, task: TaskInfo) -> float:

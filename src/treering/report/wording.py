@@ -153,10 +153,9 @@ def findings(section: Section) -> list[str]:
     found = []
     if len(rows) > 2 and rows[0].difference is not None and not rows[1].is_baseline:
         gap = rows[0].difference
+        gain = f"{rows[0].label} gains {100 * gap.mean:.1f} points"
         interval = f" (95% interval {span(gap)})" if gap.half_width is not None else ""
-        found.append(
-            f"Against the baseline lstm, {rows[0].label} gains {100 * gap.mean:.1f} points{interval}."
-        )
+        found.append(f"Against the baseline lstm, {gain}{interval}.")
     fitted = [row for row in rows if _fits_only_training(row, section)]
     if fitted:
         cases = [
@@ -205,7 +204,11 @@ def findings(section: Section) -> list[str]:
             f"{'is' if repeated == 1 else 'are'} listed under every run, and in no mean."
         )
     if rows and all(row.summary.score and row.summary.score.n == 1 for row in rows):
-        found.append("One seed each: no intervals, so small differences mean nothing.")
+        found.append(
+            "One seed each: no intervals, so small differences mean nothing."
+            if len(rows) > 1
+            else "One seed: no interval."
+        )
     return found
 
 
