@@ -1,0 +1,59 @@
+"""Dimension letters and the few types every room shares.
+
+Dimension legend, valid in the whole package:
+    B batch, T time, I input size, H hidden size, O output size,
+    G width of a cell's projected input, K levels (or stack slots) a tree carries,
+    N rows of a flattened ragged batch, L layers, D directions.
+
+Inside the engine time comes first, (T, B, ...); layers translate `batch_first` at their door.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar, cast
+
+from torch import Tensor
+
+Weights = Mapping[str, Tensor]
+"""A cell's parameters by name, for one layer and one direction."""
+
+State = tuple[Any, ...]
+"""A NamedTuple of tensors, or of further States; which one is the cell's or schedule's affair."""
+
+S = TypeVar("S", bound=tuple[Any, ...])
+
+
+class Hidden(NamedTuple):
+    """State of a cell that carries one vector: h (B, H)."""
+
+    h: Tensor
+
+
+class HiddenCell(NamedTuple):
+    """State of an LSTM-like cell: h (B, H), c (B, H)."""
+
+    h: Tensor
+    c: Tensor
+
+
+class Run(NamedTuple):
+    """What `unroll` returns.
+
+    outputs: (T, B, O), zero where a sequence has ended; (B, O) if only the last was asked for.
+    state: the state after each sequence's own last token, fit to be passed back in.
+    ran: one line naming the schedule and the kernel that ran, and why.
+    """
+
+    outputs: Tensor
+    state: State
+    ran: str
+
+
+def map_tensors(function: Callable[..., Tensor], state: S, *others: S) -> S:
+    """Apply `function` to corresponding tensors of equally built states, keeping their types."""
+    fields = []
+    for parts in zip(state, *others, strict=True):
+        if isinstance(parts[0], Tensor):
+            fields.append(function(*parts))
+        else:
+            fields.append(map_tensors(function, *parts))
+    return cast(S, type(state)(*fields))

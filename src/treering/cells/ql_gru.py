@@ -1,0 +1,66 @@
+"""QL-GRU: a GRU with one shared affine map for its gates and an additive skip in time.
+
+Legend: B batch, H hidden.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from treering._types import Hidden, State, Weights
+from treering.cells.ql_parts import Block, QLCell
+
+
+class QLGRUState(NamedTuple):
+    """State with a block-level skip: h (B, H) and the block's memory."""
+
+    h: Tensor
+    block: Block
+
+
+@final
+@dataclass(frozen=True)
+class QLGRUCell(QLCell):
+    """QL-GRU: the unified gating and additive skip of QL-LSTM, carried over to the GRU.
+
+        z = W_ih x + W_hh h + b                      two blocks of H rows (`shared_blocks=2`)
+        r, u = sigmoid(scale_k * z_0 + bias_k)
+        n = tanh(scale_n * (x's share of z_1 + r * h's share of z_1) + bias_n)
+        h' = u * h + (1 - u) * n + alpha * h
+
+    Options as in QL-LSTM; `shared_blocks=1`: one block for all, 3: a GRU's own three (PSUG off);
+    `skip="none"` leaves a GRU's update.
+
+    Cost: `shared_blocks` (I*H + H*H) multiply-adds a token.
+    When not to use it: where a GRU of equal parameters fits; sharing saves parameters, not steps.
+    Source: the future work of arXiv 2512.06582; the transfer to the GRU is our reading.
+    """
+
+    blocks_of_gates: ClassVar[dict[int, dict[str, int]]] = {
+        2: {"r": 0, "u": 0, "n": 1},
+        1: {"r": 0, "u": 0, "n": 0},
+        3: {"r": 0, "u": 1, "n": 2},
+    }
+
+    def initial_state(self, batch: int, like: Tensor) -> State:
+        h = like.new_zeros(batch, self.hidden_size)
+        return QLGRUState(h, self.first_block(batch, like)) if self.block_size else Hidden(h)
+
+    def step(self, weights: Weights, projected: Tensor, state: State) -> State:
+        h = state[0]
+        x_z = self.blocks(projected)
+        h_z = F.linear(h, weights["weight_hh"]).chunk(self.shared_blocks, dim=-1)
+        at = self.gates
+        r = torch.sigmoid(self.gate(weights, "r", x_z[at["r"]] + h_z[at["r"]]))
+        u = torch.sigmoid(self.gate(weights, "u", x_z[at["u"]] + h_z[at["u"]]))
+        n = torch.tanh(self.gate(weights, "n", torch.addcmul(x_z[at["n"]], r, h_z[at["n"]])))
+        if self.skip == "none":
+            return Hidden(torch.lerp(n, h, u))
+        h = self.mix(weights, projected, u, n, h)
+        if not self.block_size:
+            return Hidden(h)
+        h, block = self.close_block(h, state[1])
+        return QLGRUState(h, block)

@@ -1,0 +1,75 @@
+"""QL-LSTM: an LSTM with one shared affine map for its gates and an additive skip in time.
+
+Legend: B batch, H hidden.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from treering._types import HiddenCell, State, Weights
+from treering.cells.lstm import lstm_update
+from treering.cells.ql_parts import Block, QLCell
+
+
+class QLLSTMState(NamedTuple):
+    """State with a block-level skip: h, c (B, H) and the block's memory."""
+
+    h: Tensor
+    c: Tensor
+    block: Block
+
+
+@final
+@dataclass(frozen=True)
+class QLLSTMCell(QLCell):
+    """QL-LSTM: unified gating (PSUG) and additive skips (HGR-ASC), two independent parts.
+
+        z = W_ih x + W_hh h + b                      two blocks of H rows (`shared_blocks=2`)
+        i, f, o = sigmoid(scale_k * z_0 + bias_k);  g = tanh(scale_g * z_1 + bias_g)
+        c' = f * c + i * g;  h~ = o * tanh(c')
+        h' = f * h + (1 - f) * h~ + alpha * h
+
+    `shared_blocks=1`: one block drives all four gates; 4: every gate its own block, an LSTM's
+    gates. `skip` is what alpha is: "learned" (a scalar), "fixed", per "channel", a function of the
+    "input", or "none", which leaves h' = h~. `alpha`: its first or constant value.
+    `bounded=True`: alpha * (1 - f) in place of alpha, so that the weight on h stays below 1; the
+    unbounded form is the paper's. `block_size=n`: after every n steps the state at the block's
+    start is added to h, past all gates; the state then has a third field, `block`.
+
+    Parameters against an LSTM of the same size: about half (2) or a quarter (1).
+    Cost: `shared_blocks` (I*H + H*H) multiply-adds a token and some twenty elementwise passes.
+    When not to use it: with `block_size` on very long inputs without `bounded`: what is added
+    past the gates grows with the number of blocks.
+    Source: arXiv 2512.06582, read in its public summaries. They leave open which gates share
+    which block, where h~ comes from and what a block adds: these are our reading.
+    """
+
+    blocks_of_gates: ClassVar[dict[int, dict[str, int]]] = {
+        2: {"i": 0, "f": 0, "g": 1, "o": 0},
+        1: {"i": 0, "f": 0, "g": 0, "o": 0},
+        4: {"i": 0, "f": 1, "g": 2, "o": 3},
+    }
+
+    def initial_state(self, batch: int, like: Tensor) -> State:
+        h = like.new_zeros(batch, self.hidden_size)
+        if self.block_size:
+            return QLLSTMState(h, torch.zeros_like(h), self.first_block(batch, like))
+        return HiddenCell(h, torch.zeros_like(h))
+
+    def step(self, weights: Weights, projected: Tensor, state: State) -> State:
+        h, c = state[:2]
+        recurrent = F.linear(h, weights["weight_hh"]).chunk(self.shared_blocks, dim=-1)
+        z = [x + r for x, r in zip(self.blocks(projected), recurrent, strict=True)]
+        pre = {k: self.gate(weights, k, z[block]) for k, block in self.gates.items()}
+        candidate, c = lstm_update(pre["i"], pre["f"], pre["g"], pre["o"], c)
+        if self.skip == "none":
+            return HiddenCell(candidate, c)
+        h = self.mix(weights, projected, torch.sigmoid(pre["f"]), candidate, h)
+        if not self.block_size:
+            return HiddenCell(h, c)
+        h, block = self.close_block(h, state[2])
+        return QLLSTMState(h, c, block)

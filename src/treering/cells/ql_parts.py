@@ -1,0 +1,165 @@
+"""The two parts of QL-LSTM, for any gated cell: unified gating and the additive skip.
+
+Legend: B batch, I input, H hidden, S shared blocks of the affine map.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from treering._errors import UserError
+from treering._types import Weights
+from treering.cells.abstract import ParameterSpec, StepCell
+
+SKIPS = ("learned", "fixed", "channel", "input", "none")
+
+
+class Block(NamedTuple):
+    """What the block-level skip remembers: the state at the block's start, the steps since then."""
+
+    start: Tensor
+    steps: Tensor
+
+
+@dataclass(frozen=True)
+class QLCell(StepCell):
+    """Parameters and formulas that QL-LSTM, QL-GRU and QL-RNN share.
+
+    Unified gating (PSUG): `z = W [x; h] + b` has `shared_blocks` blocks of H rows; gate k is
+    `act(scale_k * z_k + bias_k)` with z_k the block that gate k reads. With one block per gate
+    nothing is shared, and scale and bias go away with the sharing.
+
+    Additive skip (HGR-ASC): `h' = f * h + (1 - f) * h~ + alpha * h`; with `block_size` > 0, after
+    every `block_size` steps the state at the block's start is added once more, past all gates.
+    `skip` says what alpha is: a learned scalar, a fixed constant, learned per "channel", a
+    function sigmoid(w x + b) of the "input"; "none" leaves the part out. `alpha` is its first
+    (or constant) value. The paper's form lets f + alpha exceed 1; `bounded=True` uses
+    `alpha * (1 - f)` with 0 <= alpha <= 1 instead, so that the weight on h never does.
+    """
+
+    shared_blocks: int = 2
+    skip: str = "learned"
+    alpha: float = 0.1
+    bounded: bool = False
+    block_size: int = 0
+
+    blocks_of_gates: ClassVar[dict[int, dict[str, int]]]
+    """For each allowed `shared_blocks`: gate -> the block it reads."""
+
+    def __post_init__(self) -> None:
+        if self.shared_blocks not in self.blocks_of_gates:
+            allowed = ", ".join(map(str, self.blocks_of_gates))
+            raise UserError(f"shared_blocks must be one of {allowed}, got {self.shared_blocks!r}")
+        if self.skip not in SKIPS:
+            raise UserError(f"skip must be one of {', '.join(SKIPS)}, got {self.skip!r}")
+        if not math.isfinite(self.alpha):
+            raise UserError(f"alpha must be a finite number, got {self.alpha!r}")
+        squashed = self.skip == "input" or (self.bounded and self.skip != "none")
+        if squashed and not 0 < self.alpha < 1:
+            raise UserError(
+                f"alpha must lie between 0 and 1 where it is bounded or a function of the input, "
+                f"got {self.alpha!r}"
+            )
+        if self.block_size < 0 or (self.block_size and self.skip == "none"):
+            raise UserError(
+                f"block_size must be 0 (off) or a number of steps, with a skip other than 'none'; "
+                f"got block_size={self.block_size!r}, skip={self.skip!r}"
+            )
+
+    @property
+    def gates(self) -> dict[str, int]:
+        """Gate name -> index of the shared block it reads."""
+        return self.blocks_of_gates[self.shared_blocks]
+
+    @property
+    def shares(self) -> bool:
+        """Whether any block drives more than one gate."""
+        return len(self.gates) > self.shared_blocks
+
+    def parameters(self, input_size: int) -> dict[str, ParameterSpec]:
+        H, S, names = self.hidden_size, self.shared_blocks, tuple(self.gates)
+        blocks = tuple(f"block{s}" for s in range(S)) if self.shares else names
+        specs = {
+            "weight_ih": ParameterSpec((S * H, input_size), blocks),
+            "weight_hh": ParameterSpec((S * H, H), blocks),
+        }
+        if self.bias:
+            specs["bias_ih"] = ParameterSpec((S * H,), blocks)
+        if self.shares:
+            specs["gate_scale"] = ParameterSpec((len(names) * H,), names)
+            if self.bias:
+                specs["gate_bias"] = ParameterSpec((len(names) * H,), names)
+        if self.skip == "learned":
+            specs["alpha"] = ParameterSpec((1,))
+        elif self.skip == "channel":
+            specs["alpha"] = ParameterSpec((H,))
+        elif self.skip == "input":
+            specs |= {
+                "weight_alpha": ParameterSpec((1, input_size)),
+                "bias_alpha": ParameterSpec((1,)),
+            }
+        return specs
+
+    def initialise(self, weights: Weights) -> None:
+        super().initialise(weights)
+        logit = math.log(self.alpha / (1 - self.alpha)) if 0 < self.alpha < 1 else 0.0
+        constants = {
+            "gate_scale": 1.0,
+            "alpha": logit if self.bounded else self.alpha,
+            "weight_alpha": 0.0,
+            "bias_alpha": logit,
+        }
+        for name, value in constants.items():
+            if name in weights:
+                nn.init.constant_(weights[name], value)
+
+    def project(self, weights: Weights, x: Tensor) -> Tensor:
+        """W_ih x + b (..., S*H), followed by alpha's logit (..., 1) where alpha looks at x."""
+        z = F.linear(x, weights["weight_ih"], weights.get("bias_ih"))
+        if self.skip == "input":
+            logit = F.linear(x, weights["weight_alpha"], weights["bias_alpha"])
+            z = torch.cat((z, logit), dim=-1)
+        return z
+
+    def blocks(self, projected: Tensor) -> tuple[Tensor, ...]:
+        """The input's share of the blocks of z: S tensors (B, H)."""
+        return projected[..., : self.shared_blocks * self.hidden_size].chunk(self.shared_blocks, -1)
+
+    def gate(self, weights: Weights, name: str, z: Tensor) -> Tensor:
+        """Pre-activation of a gate from its block of z: scale_k * z + bias_k."""
+        if not self.shares:
+            return z
+        index = list(self.gates).index(name)
+        rows = slice(index * self.hidden_size, (index + 1) * self.hidden_size)
+        z = z * weights["gate_scale"][rows]
+        return z + weights["gate_bias"][rows] if self.bias else z
+
+    def mix(
+        self, weights: Weights, projected: Tensor, keep: Tensor, candidate: Tensor, h: Tensor
+    ) -> Tensor:
+        """`keep * h + (1 - keep) * candidate + alpha * h`, all (B, H)."""
+        if self.skip == "fixed":
+            alpha = self.alpha
+        elif self.skip == "input":
+            alpha = torch.sigmoid(projected[..., -1:])
+        else:
+            alpha = torch.sigmoid(weights["alpha"]) if self.bounded else weights["alpha"]
+        if self.bounded:
+            alpha = alpha * (1 - keep)
+        return torch.lerp(candidate, h, keep) + alpha * h
+
+    def first_block(self, batch: int, like: Tensor) -> Block:
+        """The block-level memory before the first token."""
+        steps = torch.zeros(batch, 1, dtype=torch.int64, device=like.device)
+        return Block(like.new_zeros(batch, self.hidden_size), steps)
+
+    def close_block(self, h: Tensor, block: Block) -> tuple[Tensor, Block]:
+        """Add the block's start to h (B, H) where a block ends, and begin the next one there."""
+        steps = block.steps + 1
+        ends = steps == self.block_size
+        h = torch.where(ends, h + block.start, h)
+        return h, Block(torch.where(ends, h, block.start), steps.masked_fill(ends, 0))

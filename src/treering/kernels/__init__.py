@@ -1,0 +1,1 @@
+"""Speed for particular pairs of cell and schedule: tensors in, tensors out."""

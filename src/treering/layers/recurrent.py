@@ -1,0 +1,438 @@
+"""The nn.LSTM-like module: parameters, layers x directions, and nothing that loops over time.
+
+Legend: B batch, T time, I input, O output, L layers, D directions.
+"""
+
+import dataclasses
+import inspect
+import math
+import warnings
+from collections.abc import Iterator
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from treering._errors import UserError, nearest
+from treering._types import State, map_tensors
+from treering.cells.abstract import Cell
+from treering.schedules.abstract import Schedule, Wanted
+from treering.unroll import check_lengths, unroll
+
+SUFFIXES = ("", "_reverse")
+
+
+class Recurrent(nn.Module):
+    """A cell unrolled along time, in `num_layers` layers and one or two directions.
+
+    Arguments, shapes, layouts and parameter names are nn.LSTM's:
+
+        y, state = layer(x, state=None, lengths=None, reset=None)
+        y_t, state = layer.step(x_t, state)
+        last = layer.reduce(x, lengths=None)
+
+    x: (T, B, I), (B, T, I) with `batch_first`, (T, I) unbatched, or a PackedSequence.
+    y: the same with D*O in place of I; zero beyond each sequence's length.
+    state: a NamedTuple; every tensor in it has a first axis (L*D), layer-major, then direction,
+        then the batch, also with `batch_first`. For an LSTM it is (h_n, c_n).
+    lengths: (B,) integers, for padded input; what lies beyond is never read.
+    reset: (B, T) bool with `batch_first`, else (T, B); True starts a sequence anew just before
+        that token. Not for bidirectional layers.
+
+    Keyword options after `bidirectional` are the cell's own; `schedule` is how it runs along time
+    (None: the default of its kind). It does not subclass nn.LSTM, so `isinstance` tests against
+    that fail.
+    """
+
+    cell_type: ClassVar[type[Cell]]
+    name: ClassVar[str]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        schedule: Schedule | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        _check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        _check_flags(bias=bias, batch_first=batch_first, bidirectional=bidirectional)
+        _check_dropout(dropout, num_layers)
+        known = self.cell_options()
+        for option in options:
+            if option not in known:
+                raise TypeError(nearest(option, known, f"option of {type(self).__name__}"))
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bias = bias
+        self.batch_first = batch_first
+        self.dropout = float(dropout)
+        self.bidirectional = bidirectional
+        self.schedule = schedule
+        self.options = options
+        self.cell = self.cell_type(hidden_size, bias=bias, **options)
+        for name, shape in self._parameter_shapes().items():
+            self.register_parameter(
+                name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+            )
+        self.reset_parameters()
+
+    @classmethod
+    def cell_options(cls) -> dict[str, Any]:
+        """The cell's own options and their defaults."""
+        fields = dataclasses.fields(cls.cell_type)
+        return {f.name: f.default for f in fields if f.name not in ("hidden_size", "bias")}
+
+    @classmethod
+    def signature(cls) -> inspect.Signature:
+        """The constructor's signature with the cell's options spelled out."""
+        parameters = list(inspect.signature(Recurrent.__init__).parameters.values())[1:-1]
+        place = next(i for i, p in enumerate(parameters) if p.name == "schedule")
+        options = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+            for name, default in cls.cell_options().items()
+        ]
+        return inspect.Signature(parameters[:place] + options + parameters[place:])
+
+    @classmethod
+    def from_torch(cls, module: nn.RNNBase) -> Self:
+        """A layer with the sizes, options and a copy of the parameters of PyTorch's own module.
+
+        Errors: TypeError if this layer has no counterpart in torch.nn or `module` is not it.
+        """
+        expected = cls.cell_type.torch_equivalent
+        if expected is None or type(module) is not expected:
+            wanted = f"a torch.nn.{expected.__name__}" if expected else "no module of torch.nn"
+            raise TypeError(
+                f"{cls.__name__}.from_torch takes {wanted}, got {type(module).__name__}"
+            )
+        if module.proj_size:
+            raise UserError(f"{cls.__name__} has no proj_size; the module has {module.proj_size}")
+        weight = next(module.parameters())
+        options = {"nonlinearity": module.nonlinearity} if isinstance(module, nn.RNN) else {}
+        layer = cls(
+            module.input_size,
+            module.hidden_size,
+            module.num_layers,
+            module.bias,
+            module.batch_first,
+            module.dropout,
+            module.bidirectional,
+            device=weight.device,
+            dtype=weight.dtype,
+            **options,
+        )
+        layer.load_state_dict(module.state_dict())
+        return layer.train(module.training)
+
+    @property
+    def num_directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
+    def output_size(self) -> int:
+        """Width of the layer's output, D*O."""
+        return self.num_directions * self.cell.output_size
+
+    def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes = {}
+        for level in range(self.num_layers):
+            width = self.input_size if level == 0 else self.output_size
+            for suffix in SUFFIXES[: self.num_directions]:
+                for name, spec in self.cell.parameters(width).items():
+                    shapes[f"{name}_l{level}{suffix}"] = spec.shape
+        return shapes
+
+    def weights(self, level: int, direction: int = 0) -> dict[str, Tensor]:
+        """The cell's weights of one layer and direction, under the cell's own names."""
+        names = self.cell.parameters(self.input_size)
+        return {n: getattr(self, f"{n}_l{level}{SUFFIXES[direction]}") for n in names}
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew from the cell's initial distribution."""
+        for level in range(self.num_layers):
+            for direction in range(self.num_directions):
+                self.cell.initialise(self.weights(level, direction))
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        state: State | Tensor | None = None,
+        lengths: Tensor | None = None,
+        reset: Tensor | None = None,
+    ) -> tuple[Any, Any]:
+        """Outputs at every position and the state after each sequence's last token."""
+        if isinstance(input, PackedSequence):
+            if lengths is not None:
+                raise UserError("a PackedSequence carries its lengths; leave `lengths` out")
+            return self._forward_packed(input, state, reset)
+        x, state, batched = self._enter(input, state)
+        outputs, last = self._run(x, state, lengths, self._time_first(reset, batched), "all")
+        return self._leave(outputs, last, batched)
+
+    def step(self, x_t: Tensor, state: State | Tensor | None = None) -> tuple[Tensor, Any]:
+        """One token: x_t (B, I) or (I,) -> output (B, O) or (O,) and the state to go on with.
+
+        The same numbers as the whole-sequence call, for any way of cutting the sequence.
+        Errors: ValueError for a bidirectional layer, whose second direction needs the end first.
+        """
+        if self.bidirectional:
+            raise UserError(
+                f"a bidirectional {type(self).__name__} cannot step: its reverse direction starts"
+                " at the last token; use bidirectional=False for streaming"
+            )
+        if x_t.dim() not in (1, 2):
+            raise ValueError(
+                f"{type(self).__name__}: Expected input to be 1D or 2D, got {x_t.dim()}D instead"
+            )
+        x, state, batched = self._enter(x_t.unsqueeze(-2 if self.batch_first else 0), state)
+        outputs, last = self._run(x, state, None, None, "all")
+        y, last = self._leave(outputs, last, batched)
+        return y.squeeze(-2 if self.batch_first and batched else 0), last
+
+    def reduce(
+        self,
+        input: Tensor | PackedSequence,
+        lengths: Tensor | None = None,
+        state: State | Tensor | None = None,
+        reset: Tensor | None = None,
+    ) -> Tensor:
+        """Only the last output, (B, D*O) or (D*O,), cheaper where the schedule allows.
+
+        Each direction's own last output, side by side: for the reverse direction that is the
+        one at the first token. Without it, the same as `layer(x)[0]` at each sequence's end.
+        """
+        if isinstance(input, PackedSequence):
+            input, lengths = pad_packed_sequence(input, batch_first=self.batch_first)
+        x, state, batched = self._enter(input, state)
+        last, _ = self._run(x, state, lengths, self._time_first(reset, batched), "last")
+        return last if batched else last.squeeze(0)
+
+    def _forward_packed(
+        self, packed: PackedSequence, state: State | Tensor | None, reset: Tensor | None
+    ) -> tuple[PackedSequence, Any]:
+        """PackedSequence in, PackedSequence with the same indices out; states in user order."""
+        padded, lengths = pad_packed_sequence(packed)
+        if reset is not None and self.batch_first:
+            reset = reset.t()
+        x, state, _ = self._enter(padded, state, time_first=True)
+        outputs, last = self._run(x, state, lengths, reset, "all")
+        order = packed.sorted_indices
+        if order is not None:
+            outputs, lengths = outputs.index_select(1, order), lengths[order.cpu()]
+        data = pack_padded_sequence(outputs, lengths).data
+        return (
+            PackedSequence(data, packed.batch_sizes, order, packed.unsorted_indices),
+            last,
+        )
+
+    def _enter(
+        self, x: Tensor, state: State | Tensor | None, time_first: bool = False
+    ) -> tuple[Tensor, State | None, bool]:
+        """Check x and bring it to (T, B, I); give an unbatched state its batch axis."""
+        kind = type(self).__name__
+        if x.dim() not in (2, 3):
+            raise ValueError(f"{kind}: Expected input to be 2D or 3D, got {x.dim()}D instead")
+        if x.size(-1) != self.input_size:
+            raise UserError(
+                "input.size(-1) must be equal to input_size. Expected"
+                f" {self.input_size}, got {x.size(-1)}"
+            )
+        weight = next(self.parameters())
+        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise ValueError(
+                f"RNN input dtype ({x.dtype}) does not match weight dtype ({weight.dtype})."
+                f" Convert input: input.to({weight.dtype}), or convert model: model.to({x.dtype})"
+            )
+        batched = x.dim() == 3
+        # nn.GRU and nn.RNN take their only state as a bare tensor.
+        carried: State | None = (state,) if isinstance(state, Tensor) else state
+        if not batched:
+            x = x.unsqueeze(1)
+            carried = None if carried is None else _with_type(carried, lambda s: s.unsqueeze(1))
+        elif self.batch_first and not time_first:
+            x = x.transpose(0, 1)
+        if x.size(0) == 0:
+            raise UserError("Expected sequence length to be larger than 0 in RNN")
+        return x, carried, batched
+
+    def _time_first(self, reset: Tensor | None, batched: bool) -> Tensor | None:
+        if reset is None or not isinstance(reset, Tensor):
+            return reset
+        if not batched:
+            return reset.unsqueeze(1)
+        return reset.t() if self.batch_first and reset.dim() == 2 else reset
+
+    def _leave(self, outputs: Tensor, last: Any, batched: bool) -> tuple[Tensor, Any]:
+        if not batched:
+            return outputs.squeeze(1), map_tensors(lambda s: s.squeeze(1), last)
+        return outputs.transpose(0, 1) if self.batch_first else outputs, last
+
+    def _run(
+        self,
+        x: Tensor,
+        state: State | None,
+        lengths: Tensor | None,
+        reset: Tensor | None,
+        wanted: Wanted,
+    ) -> tuple[Tensor, Any]:
+        """All layers and directions over x (T, B, I)."""
+        if reset is not None and self.bidirectional:
+            raise UserError(
+                "reset cannot be used with bidirectional=True: the reverse direction meets the"
+                " end of an episode first; split the batch at the resets instead"
+            )
+        if lengths is not None:
+            lengths = check_lengths(lengths, x.shape[0], x.shape[1], x.device)
+        states = self._split(state)
+        finals = []
+        for level in range(self.num_layers):
+            top = level == self.num_layers - 1
+            here = states[len(finals) : len(finals) + self.num_directions]
+            x, last = self._run_level(level, x, here, lengths, reset, wanted if top else "all")
+            finals += last
+            if self.dropout and not top:
+                x = F.dropout(x, self.dropout, self.training)
+        return x, map_tensors(lambda *parts: torch.stack(parts), *finals)
+
+    def _run_level(
+        self,
+        level: int,
+        x: Tensor,
+        states: list[State | None],
+        lengths: Tensor | None,
+        reset: Tensor | None,
+        wanted: Wanted,
+    ) -> tuple[Tensor, list[State]]:
+        """One layer's directions over x (T, B, I)."""
+        sides, finals = [], []
+        for direction, state in enumerate(states):
+            ran = unroll(
+                self.cell,
+                self.weights(level, direction),
+                reverse(x, lengths) if direction else x,
+                state,
+                schedule=self.schedule,
+                lengths=lengths,
+                reset=reset,
+                outputs=wanted,
+            )
+            finals.append(ran.state)
+            back = direction == 1 and wanted == "all"
+            sides.append(reverse(ran.outputs, lengths) if back else ran.outputs)
+        return sides[0] if len(sides) == 1 else torch.cat(sides, dim=-1), finals
+
+    def meets(
+        self, input: Tensor, lengths: Tensor | None = None
+    ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        """Each layer's and direction's weights and the input (T, B, I) it meets on a call.
+
+        In the direction's own order of time, zero beyond `lengths`, without dropout.
+        """
+        x, _, _ = self._enter(input, None)
+        if lengths is not None:
+            lengths = check_lengths(lengths, x.shape[0], x.shape[1], x.device)
+        if lengths is not None:
+            time = torch.arange(x.shape[0], device=x.device).unsqueeze(1)
+            x = x.masked_fill((time >= lengths).unsqueeze(-1), 0)
+        for level in range(self.num_layers):
+            for direction in range(self.num_directions):
+                yield self.weights(level, direction), reverse(x, lengths) if direction else x
+            if level < self.num_layers - 1:
+                fresh: list[State | None] = [None] * self.num_directions
+                x, _ = self._run_level(level, x, fresh, lengths, None, "all")
+
+    def _split(self, state: State | None) -> list[State | None]:
+        """One state per layer and direction."""
+        count = self.num_layers * self.num_directions
+        if state is None:
+            return [None] * count
+        first = state
+        while isinstance(first, tuple | list) and first:
+            first = first[0]
+        if not isinstance(first, Tensor) or first.dim() == 0 or first.shape[0] != count:
+            got = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
+            raise UserError(
+                f"the state of {type(self).__name__} must have num_layers * num_directions ="
+                f" {count} as the first axis of every tensor, got {got}; pass on what an earlier"
+                " call returned"
+            )
+        return [_with_type(state, lambda part, i=i: part[i]) for i in range(count)]
+
+    def extra_repr(self) -> str:
+        text = f"{self.input_size}, {self.hidden_size}"
+        for name, usual in (
+            ("num_layers", 1),
+            ("bias", True),
+            ("batch_first", False),
+            ("dropout", 0.0),
+            ("bidirectional", False),
+        ):
+            if getattr(self, name) != usual:
+                text += f", {name}={getattr(self, name)}"
+        for name, value in self.options.items():
+            text += f", {name}={value!r}"
+        return text if self.schedule is None else f"{text}, schedule={self.schedule}"
+
+
+def reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """Each sequence of x (T, B, ...) backwards, within its own length; padding stays behind."""
+    if lengths is None:
+        return x.flip(0)
+    time = torch.arange(x.shape[0], device=x.device).unsqueeze(1)
+    source = torch.where(time < lengths, lengths - 1 - time, time)
+    return x.gather(0, source.unsqueeze(-1).expand_as(x))
+
+
+def _with_type(state: Any, function: Any) -> Any:
+    """`function` on every tensor of a state that may also be a plain tuple or list."""
+    if isinstance(state, Tensor):
+        return function(state)
+    if not isinstance(state, tuple | list):
+        raise UserError(
+            f"a state is a tuple of tensors, as an earlier call returned it; got"
+            f" {type(state).__name__}"
+        )
+    parts = [_with_type(part, function) for part in state]
+    return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
+
+
+def _check_sizes(**sizes: Any) -> None:
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int):
+            raise TypeError(f"{name} should be of type int, got: {type(size).__name__}")
+        if size <= 0:
+            raise ValueError(f"{name} must be greater than zero")
+
+
+def _check_flags(**flags: Any) -> None:
+    for name, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise TypeError(f"{name} should be of type bool, got: {type(flag).__name__}")
+
+
+def _check_dropout(dropout: Any, num_layers: int) -> None:
+    number = isinstance(dropout, int | float) and not isinstance(dropout, bool)
+    if not number or not math.isfinite(dropout) or not 0 <= dropout <= 1:
+        raise ValueError(
+            "dropout should be a number in range [0, 1] representing the probability of an"
+            " element being zeroed"
+        )
+    if dropout > 0 and num_layers == 1:
+        warnings.warn(
+            "dropout option adds dropout after all but last recurrent layer, so non-zero dropout"
+            f" expects num_layers greater than 1, but got dropout={dropout} and num_layers=1",
+            stacklevel=3,
+        )

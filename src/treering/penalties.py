@@ -1,0 +1,184 @@
+"""Terms added to the loss.
+
+Legend: T time, B batch, I input, H hidden, N states.
+"""
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from treering._errors import UserError, nearest
+from treering._types import State, map_tensors
+from treering.cells.abstract import MergeCell
+from treering.layers import Recurrent, Reordered
+from treering.schedules.tree.levels import block_levels
+
+LETTERS = {"U": "weight_ih", "W": "weight_hh"}
+
+
+def _layer_of(module: nn.Module) -> Recurrent:
+    layer = module.layer if isinstance(module, Reordered) else module
+    if not isinstance(layer, Recurrent):
+        raise TypeError(f"a penalty takes a treering layer, got {type(module).__name__}")
+    return layer
+
+
+class LpPenalty(nn.Module):
+    """`sum_k a_k * sum |w|^{p_k}` over a layer's matrices, each with its own weight and exponent.
+
+    A matrix is one gate's block of rows of one parameter, named `weight_ih.i`, `weight_hh.f`, ...
+    (for an LSTM eight, also `U_i` ... for the input's and `W_i` ... for the recurrent ones). It
+    covers every layer and direction. `names()` lists them.
+
+    weights: one number for all, or a mapping name -> a_k (those left out get 0).
+    exponents: one number for all, or a mapping name -> p_k > 0 (those left out get 2).
+    learned: if True, the a_k and p_k become parameters. So that the loss cannot make them shrink
+        to nothing, the a_k are shares of a fixed total (a softmax times the sum given), and the
+        p_k stay in [0.5, 2]. Give `penalty.parameters()` to the optimiser.
+
+    Calling it returns a scalar. For p < 1 the gradient at w = 0, infinite from the right and the
+    left, is taken as 0. Cost: one pass over the weights.
+    Errors: ValueError for unknown names, negative weights, exponents of 0 or below.
+    When not to use it: p < 1 without gradient clipping; near 0 its gradient is large.
+    Source: arXiv 2509.00087; that learned weights share a fixed total is our addition.
+    """
+
+    def __init__(
+        self,
+        layer: nn.Module,
+        weights: float | Mapping[str, float] = 1e-4,
+        exponents: float | Mapping[str, float] = 2.0,
+        learned: bool = False,
+    ) -> None:
+        super().__init__()
+        # In a tuple so that the layer's parameters are not registered a second time.
+        self._layer = (_layer_of(layer),)
+        names = self.names()
+        a = torch.tensor([self._value(weights, name, 0.0) for name in names])
+        p = torch.tensor([self._value(exponents, name, 2.0) for name in names])
+        if not bool((a >= 0).all()) or not bool(a.isfinite().all()):
+            raise UserError(f"weights must be finite and not negative, got {weights}")
+        if not bool((p > 0).all()) or not bool(p.isfinite().all()):
+            raise UserError(f"exponents must be finite and above 0, got {exponents}")
+        self.learned = learned
+        if learned:
+            if not bool((a > 0).all()) or not bool(((p > 0.5) & (p < 2)).all()):
+                raise UserError(
+                    "to be learned, every weight must start above 0 and every exponent inside"
+                    " (0.5, 2); write for instance weights=1e-4, exponents=1.0"
+                )
+            share = (p - 0.5) / 1.5
+            self.weight_logits = nn.Parameter((a / a.sum()).log())
+            self.exponent_logits = nn.Parameter((share / (1 - share)).log())
+        self.register_buffer("total", a.sum())
+        self.register_buffer("fixed_weights", a)
+        self.register_buffer("fixed_exponents", p)
+
+    def names(self) -> tuple[str, ...]:
+        """The matrices: parameter and gate, for one layer and direction."""
+        layer = self._layer[0]
+        specs = layer.cell.parameters(layer.input_size)
+        return tuple(
+            f"{name}.{gate}"
+            for name, spec in specs.items()
+            if len(spec.shape) == 2
+            for gate in spec.gates
+        )
+
+    def _value(self, given: float | Mapping[str, float], name: str, default: float) -> float:
+        if not isinstance(given, Mapping):
+            return float(given)
+        named = {}
+        for key, value in given.items():
+            letter, _, gate = key.partition("_")
+            full = f"{LETTERS[letter]}.{gate}" if letter in LETTERS else key
+            if full not in self.names():
+                raise UserError(nearest(full, self.names(), "matrix"))
+            named[full] = float(value)
+        return named.get(name, default)
+
+    def weights(self) -> Tensor:
+        """The a_k in the order of `names()`."""
+        if self.learned:
+            return cast(Tensor, self.total) * torch.softmax(self.weight_logits, 0)
+        return cast(Tensor, self.fixed_weights)
+
+    def exponents(self) -> Tensor:
+        """The p_k in the order of `names()`."""
+        if self.learned:
+            return 0.5 + 1.5 * torch.sigmoid(self.exponent_logits)
+        return cast(Tensor, self.fixed_exponents)
+
+    def forward(self) -> Tensor:
+        layer = self._layer[0]
+        a, p = self.weights(), self.exponents()
+        index = {name: k for k, name in enumerate(self.names())}
+        total = a.new_zeros(())
+        for level in range(layer.num_layers):
+            for direction in range(layer.num_directions):
+                for name, weight in layer.weights(level, direction).items():
+                    gates = layer.cell.parameters(layer.input_size)[name].gates
+                    if weight.dim() != 2 or not gates:
+                        continue
+                    for gate, block in zip(gates, weight.chunk(len(gates)), strict=True):
+                        k = index[f"{name}.{gate}"]
+                        if self.learned or float(a[k]) != 0:
+                            total = total + a[k] * power_sum(block, p[k])
+        return total
+
+
+def power_sum(w: Tensor, p: Tensor) -> Tensor:
+    """`sum |w|^p`, with gradient 0 where w = 0."""
+    zero = w == 0
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, w.abs()) ** p).sum()
+
+
+class AssociativityPenalty(nn.Module):
+    """How far a merge is from associative, on the states the layer meets on x.
+
+        mean over (a, b, c) of || merge(merge(a, b), c) - merge(a, merge(b, c)) ||^2 / width
+
+    The triples are neighbouring blocks of equal size, of every size, of every layer: exactly
+    those that another bracket would join in the other order. Zero for an associative merge, for
+    which every bracket computes the same function.
+
+    layer: a layer whose cell merges (pr-lstm, pr-rnn). Call it with what the layer is called with,
+    `penalty(x, lengths=None)`; it returns a scalar, 0 where no sequence has three tokens.
+    Cost: about four merges a token and layer.
+    Source: our addition; it asks how much of the model is the bracket.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self._layer = (_layer_of(layer),)
+        if not isinstance(self._layer[0].cell, MergeCell):
+            raise TypeError(
+                f"{type(self._layer[0]).__name__} merges nothing; AssociativityPenalty takes a"
+                " layer of merges such as tr.PRLSTM"
+            )
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        layer = self._layer[0]
+        cell = cast(MergeCell, layer.cell)
+        squares, count = x.new_zeros(()), 0
+        for weights, inputs in layer.meets(x, lengths):
+            for states, valid in block_levels(cell, weights, inputs, lengths):
+                # states (J, B, H) in a row; valid (J, B): blocks made of tokens only.
+                triples = valid[:-2] & valid[1:-1] & valid[2:]
+                if not bool(triples.any()):
+                    break
+                a, b, c = (_operand(states, k, triples) for k in range(3))
+                left = cell.merge(weights, cell.merge(weights, a, b), c)
+                right = cell.merge(weights, a, cell.merge(weights, b, c))
+                for one, other in zip(left, right, strict=True):
+                    squares = squares + F.mse_loss(one, other, reduction="sum")
+                    count += one.numel()
+        return squares / max(count, 1)
+
+
+def _operand(states: State, k: int, triples: Tensor) -> State:
+    """The k-th operand of each triple of neighbours: fields (J, B, H), triples (J-2, B)."""
+    return map_tensors(lambda field: field[k : len(field) - 2 + k][triples], states)

@@ -1,0 +1,213 @@
+"""A MergeCell along a tree: the order of the merges is part of the model.
+
+Legend: B batch, T time, I input, H hidden, O output, K levels carried, S segments, N tokens.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, cast
+
+import torch
+from torch import Tensor
+
+from treering._errors import UserError
+from treering._types import State, Weights, map_tensors
+from treering.cells.abstract import Cell, MergeCell
+from treering.schedules.abstract import Schedule, Wanted
+from treering.schedules.states import check_like, choose, last_valid
+from treering.schedules.tree import balanced, shift_reduce
+from treering.schedules.tree.state import (
+    Segments,
+    TreeState,
+    carried_rows,
+    count_after,
+    segments,
+    stack,
+    unstack,
+)
+
+__all__ = ["Tree", "TreeState"]
+
+Bracket = Literal["balanced", "left", "random"]
+
+
+@dataclass(frozen=True)
+class Tree(Schedule):
+    """Merge token states over a bracketing of the sequence.
+
+    `bracket="balanced"` (the PR-LSTM's): the n tokens are split from the left into blocks of the
+    powers of two of n, largest first; each block is a perfect tree of merges; blocks are folded
+    from left to right. For 7 tokens: merge(merge(B4, B2), B1). The bracket of a prefix does not
+    depend on what follows, so all outputs are causal and streaming, carrying a state on, lengths
+    and resets are exact.
+
+    `bracket="left"`: a plain loop, merge(merge(merge(1, 2), 3), 4). `bracket="random"`: blocks
+    are random binary trees, fixed by `seed` and position. Both for ablation and augmentation.
+
+    Cost: T-1 merges in log2 T rounds for the last state, about 2T in 2 log2 T for all positions;
+    one round runs over the whole batch. `left` takes T rounds, `random` about 3 ln T.
+    When not to use it: `left` and `random` for speed.
+    Source: arXiv 2605.17108; checked there against the authors' code for n = 1..600.
+    """
+
+    bracket: Bracket = "balanced"
+    seed: int = 0
+
+    accepts: ClassVar[tuple[type[Cell], ...]] = (MergeCell,)
+    guarantee: ClassVar[Literal["SAME", "DEFINES"]] = "DEFINES"
+
+    def __post_init__(self) -> None:
+        if self.bracket not in ("balanced", "left", "random"):
+            raise UserError(
+                f"bracket {self.bracket!r} is not known; write 'balanced', 'left' or 'random'"
+            )
+
+    def run(
+        self,
+        cell: Cell,
+        weights: Weights,
+        x: Tensor,
+        state: State | None,
+        lengths: Tensor | None,
+        reset: Tensor | None,
+        wanted: Wanted,
+    ) -> tuple[Tensor, State]:
+        assert isinstance(cell, MergeCell)
+        T, B, _ = x.shape
+        tree = cast(TreeState, state) if state is None else TreeState(*state)
+        count = None if tree is None else tree.length
+        after = count_after(T, B, lengths, reset, count, x.device)
+        if self.bracket == "left":
+            outputs, last = _run_left(cell, weights, x, tree, lengths, reset, wanted)
+            slot = map_tensors(lambda field: field.unsqueeze(1), last)
+            return outputs, TreeState(slot, slot, after)
+
+        n0 = 0 if count is None else int(count[0])
+        uniform = lengths is None and reset is None and (count is None or bool((count == n0).all()))
+        if uniform:
+            result = self._run_uniform(cell, weights, x, tree, n0, wanted)
+            blocks, folds = (
+                stack([map_tensors(lambda f: f.squeeze(0), s) for s in slots], 1)
+                for slots in (result.blocks, result.folds)
+            )
+            rows = result.rows
+            if wanted == "last":
+                rows = map_tensors(lambda field: field[-1], rows)
+            return cell.output(rows), TreeState(blocks, folds, after)
+
+        parts = segments(T, B, lengths, reset, count, x.device)
+        result = self._run_ragged(cell, weights, x, tree, parts, wanted)
+        carried_on = TreeState(stack(result.blocks, 1), stack(result.folds, 1), after)
+        if wanted == "last":
+            return cell.output(carried_on.last), carried_on
+        rows = cell.output(result.rows)
+        padded = rows.new_zeros(B * T, rows.shape[-1]).index_copy(0, parts.tokens, rows)
+        return padded.view(B, T, -1).transpose(0, 1), carried_on
+
+    def _run_uniform(
+        self,
+        cell: MergeCell,
+        weights: Weights,
+        x: Tensor,
+        state: TreeState | None,
+        n0: int,
+        wanted: Wanted,
+    ) -> balanced.Sweep:
+        """All sequences go from n0 to n0 + T tokens: rows are slabs (B, H)."""
+        T = x.shape[0]
+        leaves = cell.leaf(weights, x)
+        carried = None
+        if state is not None:
+            slabs = (
+                [map_tensors(lambda f: f.unsqueeze(0), s) for s in unstack(slots, 1)]
+                for slots in (state.blocks, state.folds)
+            )
+            carried = balanced.Carried(*slabs)
+        if self.bracket == "random":
+            rank = shift_reduce.random_ranks(self.seed)
+            return shift_reduce.run(cell, weights, leaves, rank, [n0], [T], [0], carried)
+        plan = balanced.uniform_plan(n0, T, carried is not None, x.device)
+        return balanced.sweep(cell, weights, leaves, plan, _widen(carried, len(plan)), wanted)
+
+    def _run_ragged(
+        self,
+        cell: MergeCell,
+        weights: Weights,
+        x: Tensor,
+        state: TreeState | None,
+        parts: Segments,
+        wanted: Wanted,
+    ) -> balanced.Sweep:
+        """Sequences of different counts, or cut by resets: rows are vectors (H,)."""
+        T, B, _ = x.shape
+        flat = x.transpose(0, 1).reshape(B * T, -1).index_select(0, parts.tokens)
+        leaves = cell.leaf(weights, flat)
+        carried = None
+        if state is not None:
+            carried = balanced.Carried(
+                carried_rows(state.blocks, parts.origin), carried_rows(state.folds, parts.origin)
+            )
+        if self.bracket == "random":
+            rank = shift_reduce.random_ranks(self.seed)
+            starts, sizes, final = (
+                column.tolist() for column in (parts.start, parts.size, parts.final)
+            )
+            return shift_reduce.run(cell, weights, leaves, rank, starts, sizes, final, carried)
+        plan = balanced.ragged_plan(parts, carried is not None)
+        return balanced.sweep(cell, weights, leaves, plan, _widen(carried, len(plan)), wanted)
+
+    def check_state(self, cell: Cell, state: State, batch: int, like: Tensor) -> None:
+        assert isinstance(cell, MergeCell)
+        if not (isinstance(state, tuple | list) and len(state) == 3):
+            raise UserError(
+                "the state of a tree is the TreeState(blocks, folds, length) that an earlier call"
+                f" returned; got {type(state).__name__}"
+            )
+        tree = TreeState(*state)
+        blocks = tree.blocks[0] if isinstance(tree.blocks, tuple | list) else None
+        K = blocks.shape[1] if isinstance(blocks, Tensor) and blocks.dim() == 3 else 1
+        fields = len(cell.state_type._fields)
+        template = cell.state_type(*[like.new_zeros(batch, K, cell.hidden_size)] * fields)
+        count = torch.zeros(batch, dtype=torch.int64, device=like.device)
+        check_like(tree, TreeState(template, template, count), type(cell).__name__)
+
+
+def _widen(carried: balanced.Carried | None, levels: int) -> balanced.Carried | None:
+    """Add levels of zeros for blocks that did not exist before this call."""
+    if carried is None:
+        return None
+    zero = map_tensors(torch.zeros_like, carried.blocks[0])
+    missing = [zero] * (levels - len(carried.blocks))
+    return balanced.Carried([*carried.blocks, *missing], [*carried.folds, *missing])
+
+
+def _run_left(
+    cell: MergeCell,
+    weights: Weights,
+    x: Tensor,
+    state: TreeState | None,
+    lengths: Tensor | None,
+    reset: Tensor | None,
+    wanted: Wanted,
+) -> tuple[Tensor, State]:
+    """One merge a token, left to right."""
+    leaves = unstack(cell.leaf(weights, x), 0)
+    current = None if state is None else state.last
+    outputs = []
+    for t, leaf in enumerate(leaves):
+        if current is None:
+            new = leaf
+        else:
+            new = cell.merge(weights, current, leaf)
+            fresh = None if reset is None else reset[t]
+            if t == 0 and state is not None:
+                empty = state.length == 0
+                fresh = empty if fresh is None else fresh | empty
+            if fresh is not None:
+                new = choose(fresh, leaf, new)
+            if lengths is not None:
+                new = choose(lengths > t, new, current)
+        current = new
+        outputs.append(cell.output(current))
+    assert current is not None
+    all_outputs = torch.stack(outputs)
+    return (last_valid(all_outputs, lengths) if wanted == "last" else all_outputs), current
