@@ -24,7 +24,6 @@ from matplotlib.ticker import (
     NullFormatter,
     PercentFormatter,
 )
-from matplotlib.typing import RcKeyType
 from numpy.typing import NDArray
 
 from treering.records import CurvePoint, Record
@@ -47,30 +46,6 @@ _VARIABLES = {
     _CARD: "var(--card)",
     _SHADE: "var(--shade)",
 } | {stand_in: f"var(--series-{i})" for i, stand_in in enumerate(_SERIES)}
-
-_OWN_SETTINGS: dict[RcKeyType, object] = {
-    "svg.fonttype": "none",
-    "font.size": LETTERS,
-    "axes.edgecolor": _QUIET,
-    "axes.labelcolor": _INK,
-    "axes.facecolor": "none",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "axes.linewidth": 0.8,
-    "grid.color": _GRID,
-    "grid.linewidth": 0.8,
-    "xtick.color": _QUIET,
-    "xtick.labelcolor": _INK,
-    "ytick.color": _QUIET,
-    "ytick.labelcolor": _INK,
-    "ytick.major.size": 0,
-    "text.color": _INK,
-    "figure.facecolor": "none",
-    "path.simplify": False,
-}
 
 
 @dataclass(frozen=True)
@@ -339,8 +314,32 @@ def _svg(draw: Callable[[Axes], None], salt: str, description: str, right: int) 
     # The user's own matplotlib settings must not reach the page, nor ours the user.
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(_OWN_SETTINGS)
-        mpl.rcParams["svg.hashsalt"] = salt
+        mpl.rcParams.update(
+            {
+                "svg.fonttype": "none",
+                "font.size": LETTERS,
+                "axes.edgecolor": _QUIET,
+                "axes.labelcolor": _INK,
+                "axes.facecolor": "none",
+                "axes.spines.top": False,
+                "axes.spines.right": False,
+                "axes.grid": True,
+                "axes.grid.axis": "y",
+                "axes.axisbelow": True,
+                "axes.linewidth": 0.8,
+                "grid.color": _GRID,
+                "grid.linewidth": 0.8,
+                "xtick.color": _QUIET,
+                "xtick.labelcolor": _INK,
+                "ytick.color": _QUIET,
+                "ytick.labelcolor": _INK,
+                "ytick.major.size": 0,
+                "text.color": _INK,
+                "figure.facecolor": "none",
+                "path.simplify": False,
+                "svg.hashsalt": salt,
+            }
+        )
         figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72), dpi=72)
         axes = figure.add_axes(
             (
@@ -365,6 +364,7 @@ def _for_page(svg: str, description: str) -> str:
     # This style sheet is meant for a file alone; in a page it would reach everything.
     body = re.sub(r"\s*<style type=\"text/css\">.*?</style>", "", body, flags=re.DOTALL)
     body = re.sub(r'<g id="tr-([a-z]+)">', r'<g class="\1">', body)
+    body = re.sub(r'\s*<g id="[^"]*"/>', "", body)
     body = re.sub(r'<g id="[^"]*">', "<g>", body)
     body = body.replace("xlink:href", "href")
     for stand_in, variable in _VARIABLES.items():

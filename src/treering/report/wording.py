@@ -68,11 +68,13 @@ def seconds(value: float | None) -> str:
         return NONE
     if value < 10:
         return f"{value:.1f} s"
-    if round(value) < 60:
-        return f"{value:.0f} s"
-    if value < 2 * 3600:
-        return f"{int(value) // 60} min {int(value) % 60:02d} s"
-    return f"{int(value) // 3600} h {int(value) % 3600 // 60:02d} min"
+    whole_seconds = round(value)
+    minutes, rest = divmod(whole_seconds, 60)
+    if minutes == 0:
+        return f"{whole_seconds} s"
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def memory(value: int | None) -> str:
