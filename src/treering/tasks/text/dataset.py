@@ -1,0 +1,164 @@
+"""Labelled texts to a task: splits, vocabulary, token ids.
+
+Dimensions: N rows of a split, T tokens of the longest row.
+"""
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from treering._errors import UserError
+from treering.tasks.abstract import DatasetTask, Split
+from treering.tasks.text.files import Rows
+from treering.tasks.text.vocabulary import PADDING, Vocabulary
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TextTask(DatasetTask):
+    """A `DatasetTask` of texts, with what it takes to read further texts the same way."""
+
+    vocabulary: Vocabulary
+    max_tokens: int
+    left_out: int
+    """training rows dropped because their text is also in the given test file"""
+
+    def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Tokens (N, T) and lengths (N,) of new texts; UserError for one without words."""
+        return encode(self.vocabulary, texts, self.max_tokens)
+
+
+def make_task(
+    name: str,
+    train: Rows,
+    validation: Rows,
+    test: Rows,
+    *,
+    max_tokens: int,
+    max_words: int | None,
+    left_out: int = 0,
+) -> TextTask:
+    """The task of three parts; vocabulary and classes come from `train` alone.
+
+    UserError if another part has a class that `train` lacks.
+    """
+    labels = tuple(sorted(set(train.labels)))
+    vocabulary = Vocabulary.of_texts(train.texts, max_words=max_words)
+    number = {label: index for index, label in enumerate(labels)}
+
+    def split(rows: Rows) -> Split:
+        for label, line in zip(rows.labels, rows.lines, strict=True):
+            if label not in number:
+                raise UserError(
+                    f"{rows.path}, line {line}: the label {label!r} does not occur in the "
+                    f"training rows (labels there: {', '.join(labels)})"
+                )
+        tokens, lengths = encode(vocabulary, rows.texts, max_tokens)
+        return Split(tokens, lengths, torch.tensor([number[label] for label in rows.labels]))
+
+    return TextTask(
+        name=name,
+        input_size=len(vocabulary),
+        labels=labels,
+        train=split(train),
+        validation=split(validation),
+        test=split(test),
+        padding=PADDING,
+        vocabulary=vocabulary,
+        max_tokens=max_tokens,
+        left_out=left_out,
+    )
+
+
+def encode(vocabulary: Vocabulary, texts: Sequence[str], max_tokens: int) -> tuple[Tensor, Tensor]:
+    """Tokens (N, T) of the first `max_tokens` words of each text, and lengths (N,)."""
+    if max_tokens < 1:
+        raise UserError(f"max_tokens is {max_tokens}; write a number of at least 1")
+    if not texts:
+        raise UserError("no texts; give at least one")
+    rows = [torch.tensor(ids[:max_tokens], dtype=torch.int64) for ids in vocabulary.encode(texts)]
+    lengths = torch.tensor([len(row) for row in rows])
+    if not lengths.all():
+        index = int((lengths == 0).nonzero()[0])
+        raise UserError(f"text {index} ({texts[index][:40]!r}) has no words; leave it out")
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PADDING), lengths
+
+
+def hold_out(rows: Rows, shares: Sequence[float], seed: int) -> list[Rows]:
+    """Split rows into the rest and one part per share: [rest, part of shares[0], ...].
+
+    Stratified: each label gives its share, rounded, to each part, and from three distinct
+    texts on at least one text to each of two parts. Rows of equal text (case and blanks
+    aside) stay together; such a group counts under the label of its first row and goes to
+    the rest where it is larger than what a part still needs. Row order is kept within a
+    part, and the seed alone decides who goes where. UserError if all rows have one label or
+    a part stays empty.
+    """
+    if len(set(rows.labels)) < 2:
+        raise UserError(
+            f"{rows.path}: every row has the label {rows.labels[0]!r}; a classifier needs two "
+            "or more"
+        )
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, text in enumerate(rows.texts):
+        groups[same_text_key(text)].append(index)
+    by_label: dict[str, list[list[int]]] = defaultdict(list)
+    for group in groups.values():
+        by_label[rows.labels[group[0]]].append(group)
+
+    shuffle = random.Random(seed)
+    parts: list[list[int]] = [[] for _ in range(len(shares) + 1)]
+    for label in sorted(by_label):
+        remaining = by_label[label]
+        shuffle.shuffle(remaining)
+        size = sum(map(len, remaining))
+        for part, share in enumerate(shares, start=1):
+            taken, remaining = _fill(remaining, round(size * share), len(shares) - part + 1)
+            parts[part].extend(index for group in taken for index in group)
+        parts[0].extend(index for group in remaining for index in group)
+    if not all(parts):
+        raise UserError(
+            f"{rows.path}: {len(rows.texts)} rows with {len(groups)} different texts are too "
+            f"few to split into {len(parts)} parts; give at least {len(parts)} different texts "
+            "of some label"
+        )
+    return [select(rows, sorted(part)) for part in parts]
+
+
+def select(rows: Rows, indices: Sequence[int]) -> Rows:
+    """The rows of these indices, in this order."""
+    return Rows(
+        rows.path,
+        [rows.texts[index] for index in indices],
+        [rows.labels[index] for index in indices],
+        [rows.lines[index] for index in indices],
+    )
+
+
+def same_text_key(text: str) -> str:
+    """Equal for texts that differ in case and blanks only."""
+    return " ".join(text.lower().split())
+
+
+def _fill(
+    groups: list[list[int]], target: int, keep: int
+) -> tuple[list[list[int]], list[list[int]]]:
+    """The groups that fit, in order, into `target` rows, and the others, at least `keep`.
+
+    If none fits, the smallest is taken, provided that `keep` others remain.
+    """
+    taken: list[list[int]] = []
+    others: list[list[int]] = []
+    room = target
+    for group in groups:
+        if len(group) <= room and len(groups) - len(taken) > keep:
+            taken.append(group)
+            room -= len(group)
+        else:
+            others.append(group)
+    if not taken and len(others) > keep:
+        taken.append(others.pop(others.index(min(others, key=len))))
+    return taken, others
