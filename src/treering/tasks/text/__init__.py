@@ -1,8 +1,4 @@
-"""Text classification: the user's own file, or R8.
-
->>> from treering.tasks import text
->>> task = text.load_file("reviews.csv", "review", "stars", max_tokens=64)  # doctest: +SKIP
-"""
+"""Text classification: `load_file` for the user's own CSV, TSV or JSONL, `load_r8` for R8."""
 
 from treering.tasks.text.dataset import TextTask as TextTask
 from treering.tasks.text.load import load_file as load_file

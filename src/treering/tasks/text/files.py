@@ -47,8 +47,16 @@ def read_rows(path: str | os.PathLike[str], text_column: str, label_column: str)
         )
     rows = Rows(path, [], [], [])
     columns = (text_column, label_column)
-    for line, text, label in _READERS[kind](path, read_text(path), columns):
-        add_row(rows, line, text, label, columns)
+    content = read_text(path)
+    # The csv module refuses fields above a limit, 128 KiB at first, that is the whole
+    # process's: a long document is no fault, so the limit is lifted for this file alone.
+    limit = csv.field_size_limit()
+    csv.field_size_limit(max(limit, len(content)))
+    try:
+        for line, text, label in _READERS[kind](path, content, columns):
+            add_row(rows, line, text, label, columns)
+    finally:
+        csv.field_size_limit(limit)
     if not rows.texts:
         raise UserError(f"{path}: no rows; a header alone cannot be trained on")
     return rows

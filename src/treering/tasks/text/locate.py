@@ -7,6 +7,7 @@ a download into the cache folder.
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import pooch
@@ -52,8 +53,14 @@ def download(url: str, sha256: str, target: Path, *, timeout: float = 30) -> Pat
     """
     advice = f"try again, or put the file at {target} yourself"
     bar = _Bar(target.name)
+    # pooch leaves the connection open when a download fails; noting it here lets us close it.
+    responses: list[Any] = []
     # Both types are wider than pooch's annotations and are what its manual shows.
-    fetcher = pooch.HTTPDownloader(progressbar=bar, timeout=timeout)  # pyright: ignore[reportArgumentType]
+    fetcher = pooch.HTTPDownloader(
+        progressbar=bar,  # pyright: ignore[reportArgumentType]
+        timeout=timeout,
+        hooks={"response": lambda response, **_: responses.append(response)},
+    )
     logger = pooch.get_logger()
     level = logger.level
     # One line a file on stderr would break the command line's own output.
@@ -73,6 +80,8 @@ def download(url: str, sha256: str, target: Path, *, timeout: float = 30) -> Pat
         # requests' exceptions are OSErrors too: no connection, status 404, a broken stream.
         raise UserError(f"cannot download {url} to {target}: {_line(error)}; {advice}") from None
     finally:
+        for response in responses:
+            response.close()
         bar.close()
         logger.setLevel(level)
     return Path(found)
