@@ -78,11 +78,11 @@ class NonlinearGateLSTMCell(StepCell):
 
     def step(self, weights: Weights, projected: Tensor, state: State) -> HiddenCell:
         h, c = state
-        recurrent = torch.cat((weights["weight_hh"], weights["weight_relu_hh"]))
-        both = torch.addmm(projected, h, recurrent.t())
-        linear, rectified = both.split(
-            (4 * self.hidden_size, len(self.gates) * self.hidden_size), -1
+        x_linear, x_rectified = projected.split(
+            (4 * self.hidden_size, len(self.gates) * self.hidden_size), dim=-1
         )
+        linear = torch.addmm(x_linear, h, weights["weight_hh"].t())
+        rectified = torch.addmm(x_rectified, h, weights["weight_relu_hh"].t())
         pre: dict[str, Tensor] = dict(zip(GATES, linear.chunk(4, dim=-1), strict=True))
         bends = torch.relu(rectified).chunk(len(self.gates), dim=-1)
         for gate, bend in zip(self.gates, bends, strict=True):

@@ -54,9 +54,10 @@ class QLGRUCell(QLCell):
         x_z = self.blocks(projected)
         h_z = F.linear(h, weights["weight_hh"]).chunk(self.shared_blocks, dim=-1)
         at = self.gates
-        r = torch.sigmoid(self.gate(weights, "r", x_z[at["r"]] + h_z[at["r"]]))
-        u = torch.sigmoid(self.gate(weights, "u", x_z[at["u"]] + h_z[at["u"]]))
-        n = torch.tanh(self.gate(weights, "n", torch.addcmul(x_z[at["n"]], r, h_z[at["n"]])))
+        z = [x_z[at[k]] + h_z[at[k]] for k in ("r", "u")]
+        r, u = (torch.sigmoid(g) for g in self.pre_activations(weights, ("r", "u"), z))
+        reset = torch.addcmul(x_z[at["n"]], r, h_z[at["n"]])
+        n = torch.tanh(self.pre_activations(weights, ("n",), [reset])[0])
         if self.skip == "none":
             return Hidden(torch.lerp(n, h, u))
         h = self.mix(weights, projected, u, n, h)

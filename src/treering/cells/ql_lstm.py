@@ -64,11 +64,12 @@ class QLLSTMCell(QLCell):
         h, c = state[:2]
         recurrent = F.linear(h, weights["weight_hh"]).chunk(self.shared_blocks, dim=-1)
         z = [x + r for x, r in zip(self.blocks(projected), recurrent, strict=True)]
-        pre = {k: self.gate(weights, k, z[block]) for k, block in self.gates.items()}
-        candidate, c = lstm_update(pre["i"], pre["f"], pre["g"], pre["o"], c)
+        names = tuple(self.gates)
+        i, f, g, o = self.pre_activations(weights, names, [z[self.gates[k]] for k in names])
+        candidate, c = lstm_update(i, f, g, o, c)
         if self.skip == "none":
             return HiddenCell(candidate, c)
-        h = self.mix(weights, projected, torch.sigmoid(pre["f"]), candidate, h)
+        h = self.mix(weights, projected, torch.sigmoid(f), candidate, h)
         if not self.block_size:
             return HiddenCell(h, c)
         h, block = self.close_block(h, state[2])

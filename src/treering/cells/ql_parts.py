@@ -129,14 +129,23 @@ class QLCell(StepCell):
         """The input's share of the blocks of z: S tensors (B, H)."""
         return projected[..., : self.shared_blocks * self.hidden_size].chunk(self.shared_blocks, -1)
 
-    def gate(self, weights: Weights, name: str, z: Tensor) -> Tensor:
-        """Pre-activation of a gate from its block of z: scale_k * z + bias_k."""
+    def pre_activations(
+        self, weights: Weights, names: tuple[str, ...], z: list[Tensor]
+    ) -> tuple[Tensor, ...]:
+        """Pre-activations scale_k * z_k + bias_k (B, H) of neighbouring gates.
+
+        z: for each gate, its block of the affine map (B, H).
+        """
         if not self.shares:
-            return z
-        index = list(self.gates).index(name)
-        rows = slice(index * self.hidden_size, (index + 1) * self.hidden_size)
-        z = z * weights["gate_scale"][rows]
-        return z + weights["gate_bias"][rows] if self.bias else z
+            return tuple(z)
+        first = list(self.gates).index(names[0])
+        rows = slice(first * self.hidden_size, (first + len(names)) * self.hidden_size)
+        scaled = torch.cat(z, dim=-1), weights["gate_scale"][rows]
+        if self.bias:
+            gates = torch.addcmul(weights["gate_bias"][rows], *scaled)
+        else:
+            gates = scaled[0] * scaled[1]
+        return gates.chunk(len(names), dim=-1)
 
     def mix(
         self, weights: Weights, projected: Tensor, keep: Tensor, candidate: Tensor, h: Tensor

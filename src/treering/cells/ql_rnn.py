@@ -65,11 +65,11 @@ class QLRNNCell(QLCell):
         h = state[0]
         recurrent = F.linear(h, weights["weight_hh"]).chunk(self.shared_blocks, dim=-1)
         z = [x + r for x, r in zip(self.blocks(projected), recurrent, strict=True)]
-        n = torch.tanh(self.gate(weights, "n", z[self.gates["n"]]))
-        if self.skip == "none":
-            return Hidden(n)
-        f = torch.sigmoid(self.gate(weights, "f", z[self.gates["f"]]))
-        h = self.mix(weights, projected, f, n, h)
+        names = tuple(self.gates)
+        n, *f = self.pre_activations(weights, names, [z[self.gates[k]] for k in names])
+        if not f:
+            return Hidden(torch.tanh(n))
+        h = self.mix(weights, projected, torch.sigmoid(f[0]), torch.tanh(n), h)
         if not self.block_size:
             return Hidden(h)
         h, block = self.close_block(h, state[1])

@@ -1,0 +1,4 @@
+"""Whole models: something in front of a recurrent layer and something behind it."""
+
+from treering.models.classifier import Classifier as Classifier
+from treering.models.transducer import Transducer as Transducer

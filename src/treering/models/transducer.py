@@ -1,0 +1,46 @@
+"""The formal-language benchmark's model: one-hot symbols in, classes out.
+
+Legend: B batch, T time, M output length, C classes, S input symbols, H hidden.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from treering.layers import Recurrent, Reordered
+
+
+class Transducer(nn.Module):
+    """One-hot symbols -> recurrent layer -> relu -> linear, read at the last M positions.
+
+    After the T symbols of the input come M empty tokens (one more input channel), so that the
+    answer may be longer than the input and is given only when all of it has been read. The
+    prediction is what the head says at those M positions. For M = 1 only the last output is
+    computed.
+
+    layer: takes inputs of width `symbols + 1`, with `batch_first`.
+    Call: inputs (B, T) int64 symbols -> logits (B, M, C).
+    Source: the benchmark of Deletang et al. (ICLR 2023), whose recurrent models are built so.
+    """
+
+    def __init__(self, layer: Recurrent | Reordered, symbols: int, classes: int) -> None:
+        super().__init__()
+        self.symbols = symbols
+        self.layer = layer
+        self.head = nn.Linear(layer.output_size, classes)
+
+    def forward(
+        self, inputs: Tensor, lengths: Tensor | None = None, output_length: int = 1
+    ) -> Tensor:
+        if lengths is not None:
+            raise ValueError(
+                "a Transducer takes inputs of one length; sort them by length and call it for each"
+            )
+        empty = inputs.new_full((inputs.shape[0], output_length), self.symbols)
+        symbols = torch.cat((inputs, empty), dim=1)
+        x = F.one_hot(symbols, self.symbols + 1).to(self.head.weight.dtype)
+        if output_length == 1:
+            y = self.layer.reduce(x).unsqueeze(1)
+        else:
+            y = self.layer(x)[0][:, -output_length:]
+        return self.head(torch.relu(y))
