@@ -186,7 +186,8 @@ def small() -> Callable[..., Settings]:
             "log_every": 5,
             "checkpoint_every": None,
         }
-        return Settings(**(given | ({} if "epochs" in changes else {"steps": 20}) | changes))
+        duration: dict[str, Any] = {} if "epochs" in changes else {"steps": 20}
+        return Settings(**(given | duration | changes))
 
     return build
 

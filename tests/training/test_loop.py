@@ -238,6 +238,16 @@ def test_a_data_set_may_be_trained_for_steps(tmp_path, dataset, tagger, small, b
     )
 
 
+def test_a_data_set_is_validated_at_each_epochs_end_and_at_the_last_step(
+    tmp_path, dataset, tagger, small, blank
+):
+    task = dataset()
+    settings = small(steps=8, log_every=100)
+    record = fit(tagger(task), task, settings, folder=tmp_path, seed=0, record=blank(task))
+    assert [point.step for point in record.learning] == [6, 8]
+    assert all(point.validation_accuracy is not None for point in record.learning)
+
+
 def test_training_stops_after_enough_accurate_checks(
     tmp_path, parity, tagger, small, blank, monkeypatch
 ):
