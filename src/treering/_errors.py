@@ -19,5 +19,5 @@ def nearest(name: str, known: Iterable[str], kind: str) -> str:
     """
     names = sorted(known)
     close = get_close_matches(name, names, n=3, cutoff=0.5)
-    guess = f"; did you mean {' or '.join(repr(c) for c in close)}?" if close else ";"
+    guess = f"; did you mean {' or '.join(repr(c) for c in close)}?" if close else "."
     return f"unknown {kind} {name!r}{guess} Known: {', '.join(names)}"

@@ -1,0 +1,52 @@
+"""`treering compare`: several layers on one task, over several seeds, side by side."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from treering._errors import UserError
+from treering.cli.options import ModelOptions, RunOptions, TaskOptions, TrainingOptions
+from treering.cli.output import show
+from treering.cli.runs import DATASETS, prepare, run_all
+from treering.cli.specs import parse_list
+
+FORMAL_LAYERS = "lstm,ql-lstm,pr-lstm"
+TEXT_LAYERS = "lstm,ql-lstm,pr-lstm,nonlinear-gate-lstm,lstm+tree-order,lstm+lp"
+
+
+def compare_(
+    task: str,
+    /,
+    *,
+    layers: Annotated[str | None, Parameter(alias="-l")] = None,
+    seeds: int = 3,
+    task_options: TaskOptions | None = None,
+    model_options: ModelOptions | None = None,
+    training_options: TrainingOptions | None = None,
+    run_options: RunOptions | None = None,
+) -> None:
+    """Train several layers on one task over several seeds: a table and a report.
+
+    Example: treering compare r8 --layers lstm,pr-lstm,lstm+tree-order --seeds 3
+
+    Every layer sees the same data in the same order for the same seed. Runs that are finished are
+    not run again; Ctrl-C saves, and the same command goes on.
+
+    Parameters
+    ----------
+    task
+        A generated task (`treering list`), r8, or the path of a CSV, TSV or JSONL file.
+    layers
+        Layers separated by commas; without it the founding systems. Each may have options
+        (pr-lstm:refinements=2) and additions (lstm+tree-order, lstm+lp:exponents=0.5).
+    seeds
+        Number of seeds, 0 to N-1.
+    """
+    if seeds < 1:
+        raise UserError(f"--seeds must be at least 1, got {seeds}")
+    protocol = prepare(task, task_options, model_options, training_options, run_options)
+    usual = TEXT_LAYERS if task in DATASETS or task_options else FORMAL_LAYERS
+    specs = parse_list(layers or usual)
+    records = run_all(protocol, specs, range(seeds))
+    page = protocol.run.out / protocol.task.name / "report.html"
+    show(records, page, f"{protocol.task.name}: {len(specs)} layers", protocol.run.json)

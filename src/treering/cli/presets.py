@@ -1,0 +1,39 @@
+"""What a command uses for options that were not given, by kind of task."""
+
+from typing import Any
+
+GENERATED: dict[str, Any] = {
+    "hidden_size": 64,
+    "steps": 10_000,
+    "batch_size": 128,
+    "learning_rate": 1e-3,
+    "clip": 1.0,
+    "train_length": 40,
+    "test_length": 500,
+    # An odd distance, so that odd and even lengths are both judged.
+    "test_every": 17,
+    "test_samples": 512,
+}
+"""The benchmark's protocol with a smaller model, fewer steps and a coarser grid of lengths."""
+
+R8: dict[str, Any] = {
+    "max_tokens": 32,
+    "embedding_size": 100,
+    "hidden_size": 50,
+    "epochs": 50,
+    "batch_size": 128,
+    "learning_rate": 0.01,
+    "clip": 1.0,
+}
+"""arXiv 2509.00087's settings; it says nothing of batch size and clipping."""
+
+FILE: dict[str, Any] = {
+    "max_tokens": 128,
+    "embedding_size": 64,
+    "hidden_size": 64,
+    "epochs": 20,
+    "batch_size": 32,
+    "learning_rate": 3e-3,
+    "clip": 1.0,
+}
+"""For a file of some hundred or some ten thousand texts."""

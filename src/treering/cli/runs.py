@@ -1,0 +1,286 @@
+"""From options to finished runs: what `train`, `compare` and `demo` share."""
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+import torch
+
+from treering import explain, tasks
+from treering._errors import UserError, nearest
+from treering.cli import presets
+from treering.cli.options import (
+    ModelOptions,
+    RunOptions,
+    TaskOptions,
+    TrainingOptions,
+    command_line,
+    filled,
+)
+from treering.cli.progress import Bars
+from treering.cli.specs import LayerSpec
+from treering.models import Classifier, Transducer
+from treering.records import Environment, ModelInfo, Record, TaskInfo
+from treering.tasks import DatasetTask, GeneratedTask
+from treering.training import Curriculum, Interrupted, LengthGrid, Settings, fit, run_id
+from treering.training.seeds import derive
+
+DATASETS = ("r8",)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One task and all that its runs have in common."""
+
+    word: str
+    """The task as the user wrote it."""
+    task: GeneratedTask | DatasetTask
+    given: tuple[TaskOptions, ModelOptions, TrainingOptions]
+    """As the user gave them, for the command that reproduces a run."""
+    model: ModelOptions
+    settings: Settings
+    run: RunOptions
+
+
+def prepare(
+    word: str,
+    task_options: TaskOptions | None,
+    model_options: ModelOptions | None,
+    training_options: TrainingOptions | None,
+    run_options: RunOptions | None,
+) -> Protocol:
+    """Load the task and complete the options; UserError for whatever does not fit."""
+    given = (
+        task_options or TaskOptions(),
+        model_options or ModelOptions(),
+        training_options or TrainingOptions(),
+    )
+    run = run_options or RunOptions()
+    _use_threads(run.threads)
+    _check_device(run.device)
+    if word in tasks.names():
+        preset = presets.GENERATED
+        _refuse(given[0], ("text", "label", "test", "max_tokens", "max_words"), "a generated task")
+        _refuse(given[1], ("embedding_size",), "a generated task")
+        _refuse(given[2], ("epochs",), "a generated task")
+        task: GeneratedTask | DatasetTask = tasks.get(word)
+    else:
+        preset = presets.R8 if word in DATASETS else presets.FILE
+        names = ("train_length", "test_length", "test_every", "test_samples")
+        _refuse(given[2], names, "a data set")
+        task = _load_texts(word, filled(given[0], preset))
+    training = filled(given[2], preset)
+    if given[2].steps is not None and isinstance(task, DatasetTask):
+        if given[2].epochs is not None:
+            raise UserError("give --steps or --epochs, not both")
+        training = filled(given[2], {k: v for k, v in preset.items() if k != "epochs"})
+    return Protocol(word, task, given, filled(given[1], preset), _settings(task, training), run)
+
+
+def _use_threads(threads: int | None) -> None:
+    if threads is None:
+        return
+    if threads < 1:
+        raise UserError(f"--threads must be at least 1, got {threads}")
+    torch.set_num_threads(threads)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {device!r} cannot be used: {reason}") from None
+
+
+def _refuse(options: object, names: Sequence[str], what: str) -> None:
+    for name in names:
+        if getattr(options, name) is not None:
+            raise UserError(f"--{name.replace('_', '-')} means nothing for {what}; leave it out")
+
+
+def _load_texts(word: str, options: TaskOptions) -> DatasetTask:
+    # The text tasks pull in tokenizers; generated ones should not wait for it.
+    from treering.tasks import text
+
+    limits = {"max_tokens": options.max_tokens or 0, "max_words": options.max_words}
+    for name, value in limits.items():
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if word == "r8":
+        if options.text or options.label or options.test:
+            raise UserError("--text, --label and --test are for files; r8 has its own")
+        return text.load_r8(**limits)
+    path = Path(word)
+    if not path.exists():
+        if path.suffix or len(path.parts) > 1:
+            raise UserError(f"no file {word}; give the path of a CSV, TSV or JSONL file")
+        known = [*tasks.names(), *DATASETS]
+        raise UserError(f"{nearest(word, known, 'task')}; or the path of a CSV, TSV or JSONL file")
+    if options.text is None or options.label is None:
+        raise UserError(
+            f"{word} is a file: say which columns hold text and label, with --text COLUMN and"
+            " --label COLUMN"
+        )
+    return text.load_file(path, options.text, options.label, test_path=options.test, **limits)
+
+
+def _settings(task: GeneratedTask | DatasetTask, options: TrainingOptions) -> Settings:
+    common = {
+        "batch_size": options.batch_size,
+        "learning_rate": options.learning_rate,
+        "clip": options.clip,
+        "steps": options.steps,
+        "epochs": options.epochs,
+    }
+    if isinstance(task, DatasetTask):
+        return Settings(**common, log_every=20)
+    longest = options.train_length or 0
+    grid = {
+        "start": longest + 1,
+        "stop": options.test_length,
+        "step": options.test_every,
+        "samples": options.test_samples,
+    }
+    return Settings(
+        **common,
+        curriculum=Curriculum(1, longest),
+        evaluation=LengthGrid(**grid, batch=512),
+        log_every=50,
+    )
+
+
+def build(protocol: Protocol, spec: LayerSpec, seed: int) -> tuple[torch.nn.Module, list, str]:
+    """The model with its initial parameters drawn from the seed, its penalties, what runs it."""
+    task, sizes = protocol.task, protocol.model
+    if not sizes.hidden_size or sizes.hidden_size < 1:
+        raise UserError(f"--hidden-size must be at least 1, got {sizes.hidden_size}")
+    if isinstance(task, DatasetTask) and (not sizes.embedding_size or sizes.embedding_size < 1):
+        raise UserError(f"--embedding-size must be at least 1, got {sizes.embedding_size}")
+    width = task.input_size + 1 if isinstance(task, GeneratedTask) else sizes.embedding_size
+    assert width is not None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "parameters"))
+        layer, penalties = spec.build(width, sizes.hidden_size)
+        if isinstance(task, GeneratedTask):
+            model = Transducer(layer, task.input_size, task.output_size)
+        else:
+            model = Classifier(layer, task.input_size, width, task.output_size)
+    model.to(protocol.run.device)
+    x = torch.zeros(2, 8, width, device=protocol.run.device)
+    return model, penalties, str(explain(layer, x))
+
+
+def folder_of(protocol: Protocol, spec: LayerSpec, seed: int) -> Path:
+    """Where a run lives: the same command finds the same folder, and goes on in it."""
+    sizes = {
+        "hidden_size": protocol.model.hidden_size,
+        "embedding_size": protocol.model.embedding_size,
+        "device": protocol.run.device,
+    }
+    name = run_id(protocol.task, spec.text, protocol.settings, seed, sizes)
+    layer = "".join(c if c.isalnum() or c in "-+=._" else "_" for c in spec.text)
+    return protocol.run.out / protocol.task.name / layer / f"seed{seed}-{name}"
+
+
+def run_one(protocol: Protocol, spec: LayerSpec, seed: int, bars: Bars) -> Record:
+    """Train and evaluate one model, or take up where an earlier call of the same left off."""
+    model, penalties, ran = build(protocol, spec, seed)
+    task = protocol.task
+    folder = folder_of(protocol, spec, seed)
+    record = Record(
+        run_id=folder.name,
+        command=command_line(
+            ["train", protocol.word, "--layer", spec.text, "--seed", str(seed)],
+            *protocol.given,
+            protocol.run,
+            leave_out=("out", "json"),
+        ),
+        task=TaskInfo(
+            name=task.name,
+            kind="generated" if isinstance(task, GeneratedTask) else "dataset",
+            chance=task.chance,
+            classes=task.output_size,
+            training_lengths=(
+                (protocol.settings.curriculum.shortest, protocol.settings.curriculum.longest)
+                if isinstance(task, GeneratedTask)
+                else None
+            ),
+        ),
+        model=ModelInfo(
+            layer=spec.text,
+            hidden_size=protocol.model.hidden_size or 0,
+            embedding_size=(
+                protocol.model.embedding_size if isinstance(task, DatasetTask) else None
+            ),
+            num_layers=dict(spec.options).get("num_layers", 1),
+            bidirectional=dict(spec.options).get("bidirectional", False),
+            parameters=_count(model),
+            layer_parameters=_count(model.get_submodule("layer")),
+            explain=ran,
+        ),
+        settings={},
+        seed=seed,
+        environment=environment(protocol.run.device),
+    )
+    with bars.run(f"{spec.text} seed {seed}") as progress:
+        return fit(
+            model,
+            task,
+            protocol.settings,
+            folder=folder,
+            seed=seed,
+            record=record,
+            penalties=penalties,
+            progress=progress,
+            device=protocol.run.device,
+        )
+
+
+def run_all(protocol: Protocol, specs: Sequence[LayerSpec], seeds: Sequence[int]) -> list[Record]:
+    """Every layer with every seed; all layers of the first seed first."""
+    for spec in specs:
+        # All of them before the first starts: a mistake in the last must not show after an hour.
+        build(protocol, spec, seeds[0])
+    records = []
+    with Bars(len(specs) * len(seeds), quiet=protocol.run.json) as bars:
+        try:
+            for seed in seeds:
+                for spec in specs:
+                    records.append(run_one(protocol, spec, seed, bars))
+        except Interrupted as stop:
+            raise KeyboardInterrupt(str(stop)) from None
+    return records
+
+
+def environment(device: str) -> Environment:
+    """What a record says of the machine."""
+    return Environment(
+        python=platform.python_version(),
+        torch=torch.__version__,
+        treering=version("treering"),
+        platform=platform.platform(),
+        processor=processor(),
+        threads=torch.get_num_threads(),
+        device=device,
+        dtype=str(torch.get_default_dtype()).removeprefix("torch."),
+    )
+
+
+def processor() -> str:
+    """The processor's name, its cores, and the instructions PyTorch uses on it."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
+        models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        name = models[0] if models else name
+    cores = psutil.cpu_count(logical=True)
+    return f"{name}, {cores} cores, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
