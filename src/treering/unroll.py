@@ -12,6 +12,8 @@ from treering._types import Run, State, Weights
 from treering.cells.abstract import Cell
 from treering.schedules.abstract import Schedule, Wanted
 
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
 
 def unroll(
     cell: Cell,
@@ -42,9 +44,8 @@ def unroll(
     if choice.kernel is not None:
         result, last = choice.kernel.run(request)
     else:
-        result, last = schedule.run(
-            cell, weights, request.x, state, request.lengths, request.reset, outputs
-        )
+        r = request
+        result, last = schedule.run(cell, weights, r.x, r.state, r.lengths, r.reset, outputs)
     if request.lengths is not None and outputs == "all":
         result = result.masked_fill(_past_end(x.shape[0], request.lengths), 0)
     return Run(result, last, f"{schedule}: {choice.name} ({choice.reason})")
@@ -58,7 +59,7 @@ def _past_end(T: int, lengths: Tensor) -> Tensor:
 
 def check_lengths(lengths: Tensor, T: int, B: int, device: torch.device) -> Tensor | None:
     """Validated lengths (B,) int64 on `device`; None where every sequence is T long."""
-    if not isinstance(lengths, Tensor) or lengths.is_floating_point() or lengths.is_complex():
+    if not isinstance(lengths, Tensor) or lengths.dtype not in INTEGERS:
         raise UserError(
             "lengths must be a tensor of integers, one per sequence; write"
             " torch.tensor([5, 3]) for a batch of two"
@@ -120,12 +121,15 @@ def _check(
         # Padding may hold anything, and 0 * NaN in a gradient is NaN: it must not be read.
         x = x.masked_fill(_past_end(T, lengths), 0)
     if reset is not None:
-        if reset.shape != (T, B) or reset.dtype != torch.bool:
+        given = isinstance(reset, Tensor)
+        if not given or reset.shape != (T, B) or reset.dtype != torch.bool:
+            got = f"{reset.dtype} {tuple(reset.shape)}" if given else type(reset).__name__
             raise UserError(
-                f"reset must be a bool tensor ({T}, {B}), one flag per token, got"
-                f" {reset.dtype} {tuple(reset.shape)}"
+                f"reset must be a bool tensor ({T}, {B}), one flag per token, got {got}"
             )
         reset = reset.to(x.device)
+        if lengths is not None:
+            reset = reset & ~_past_end(T, lengths).squeeze(-1)
     if state is not None:
-        schedule.check_state(cell, state, B, x)
+        state = schedule.check_state(cell, state, B, x)
     return dispatch.Request(cell, schedule, weights, x, state, lengths, reset, outputs)

@@ -48,5 +48,8 @@ class Schedule(ABC):
         """
 
     @abstractmethod
-    def check_state(self, cell: Cell, state: State, batch: int, like: Tensor) -> None:
-        """Raise a UserError saying why `state` cannot start `batch` sequences of `cell`."""
+    def check_state(self, cell: Cell, state: State, batch: int, like: Tensor) -> State:
+        """`state`, with the cell's own types; it may be given as plain tuples.
+
+        Raises a UserError saying why it cannot start `batch` sequences of `cell`.
+        """

@@ -124,6 +124,6 @@ class Scan(Schedule):
             return cell.output(last), last
         return cell.output(Hidden(h)), last
 
-    def check_state(self, cell: Cell, state: State, batch: int, like: Tensor) -> None:
+    def check_state(self, cell: Cell, state: State, batch: int, like: Tensor) -> State:
         assert isinstance(cell, AffineCell)
-        check_like(state, cell.initial_state(batch, like), type(cell).__name__)
+        return check_like(state, cell.initial_state(batch, like), type(cell).__name__)

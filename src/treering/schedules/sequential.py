@@ -60,6 +60,6 @@ class Sequential(Schedule):
                 outputs.append(cell.output(state))
         return (torch.stack(outputs) if wanted == "all" else cell.output(state)), state
 
-    def check_state(self, cell: Cell, state: State, batch: int, like: Tensor) -> None:
+    def check_state(self, cell: Cell, state: State, batch: int, like: Tensor) -> State:
         assert isinstance(cell, StepCell | AffineCell)
-        check_like(state, cell.initial_state(batch, like), type(cell).__name__)
+        return check_like(state, cell.initial_state(batch, like), type(cell).__name__)

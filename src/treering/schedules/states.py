@@ -3,6 +3,8 @@
 Legend: B batch, T time.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -37,8 +39,11 @@ def describe(state: object) -> str:
     return type(state).__name__
 
 
-def check_like(state: State, template: State, what: str) -> None:
-    """Compare structure, shapes, dtypes and devices of `state` with a known good one."""
+def check_like(state: State, template: S, what: str) -> S:
+    """Compare structure, shapes, dtypes and devices of `state` with a known good one.
+
+    Returns it with the template's types: plain tuples and lists get their names back.
+    """
 
     def same(a: object, b: object) -> bool:
         if isinstance(b, Tensor):
@@ -60,3 +65,10 @@ def check_like(state: State, template: State, what: str) -> None:
             f"state does not fit {what}: expected {describe(template)}, got {describe(state)}"
             " (shapes, dtype and device must agree)"
         )
+
+    def named(a: Any, b: Any) -> Any:
+        if isinstance(b, Tensor):
+            return a
+        return type(b)(*(named(p, q) for p, q in zip(a, b, strict=True)))
+
+    return named(state, template)

@@ -73,7 +73,7 @@ class Tree(Schedule):
     ) -> tuple[Tensor, State]:
         assert isinstance(cell, MergeCell)
         T, B, _ = x.shape
-        tree = cast(TreeState, state) if state is None else TreeState(*state)
+        tree = cast(TreeState | None, state)
         count = None if tree is None else tree.length
         after = count_after(T, B, lengths, reset, count, x.device)
         if self.bracket == "left":
@@ -81,9 +81,9 @@ class Tree(Schedule):
             slot = map_tensors(lambda field: field.unsqueeze(1), last)
             return outputs, TreeState(slot, slot, after)
 
-        n0 = 0 if count is None else int(count[0])
-        uniform = lengths is None and reset is None and (count is None or bool((count == n0).all()))
-        if uniform:
+        n0 = 0 if count is None or B == 0 else int(count[0])
+        together = count is None or bool((count == n0).all())
+        if B == 0 or (lengths is None and reset is None and together):
             result = self._run_uniform(cell, weights, x, tree, n0, wanted)
             blocks, folds = (
                 stack([map_tensors(lambda f: f.squeeze(0), s) for s in slots], 1)
@@ -155,7 +155,7 @@ class Tree(Schedule):
         plan = balanced.ragged_plan(parts, carried is not None)
         return balanced.sweep(cell, weights, leaves, plan, _widen(carried, len(plan)), wanted)
 
-    def check_state(self, cell: Cell, state: State, batch: int, like: Tensor) -> None:
+    def check_state(self, cell: Cell, state: State, batch: int, like: Tensor) -> State:
         assert isinstance(cell, MergeCell)
         if not (isinstance(state, tuple | list) and len(state) == 3):
             raise UserError(
@@ -168,7 +168,7 @@ class Tree(Schedule):
         fields = len(cell.state_type._fields)
         template = cell.state_type(*[like.new_zeros(batch, K, cell.hidden_size)] * fields)
         count = torch.zeros(batch, dtype=torch.int64, device=like.device)
-        check_like(tree, TreeState(template, template, count), type(cell).__name__)
+        return check_like(tree, TreeState(template, template, count), type(cell).__name__)
 
 
 def _widen(carried: balanced.Carried | None, levels: int) -> balanced.Carried | None:
