@@ -41,7 +41,7 @@ class Level(NamedTuple):
     arrange: puts [prefix of level k+1; merged; alone] into the order of this level's new blocks.
     final: row, in pool and prefix, of the last block and state of each sequence.
     has_block, has_fold: whether such a block is part of the final state, whether there is one.
-    kept: whether the final fold is the carried one, unchanged (uniform batch only).
+    kept: whether the final fold is the carried one, unchanged.
     """
 
     left: Rows
@@ -53,7 +53,7 @@ class Level(NamedTuple):
     final: Rows
     has_block: bool | Tensor
     has_fold: bool | Tensor
-    kept: bool
+    kept: bool | Tensor
 
 
 class Carried(NamedTuple):
@@ -158,7 +158,7 @@ def ragged_plan(parts: Segments, carried: bool) -> tuple[Level, ...]:
                 final=row(offset, k, parts.final, ends),
                 has_block=ends & 1 == 1,
                 has_fold=ends > 0,
-                kept=False,
+                kept=ends == (n0[parts.final] >> k) if carried else False,
             )
         )
         here = above
@@ -249,7 +249,7 @@ def fold_blocks(
     had: bool | Tensor = False
     for k in reversed(range(len(plan))):
         level, pool = plan[k], pools[k]
-        if carried is not None and level.kept:
+        if carried is not None and level.kept is True:
             fold = carried.folds[k]
         elif isinstance(level.has_block, Tensor):
             block = take(pool, level.final)
@@ -259,6 +259,11 @@ def fold_blocks(
                 assert isinstance(had, Tensor)
                 grown = choose(had, cell.merge(weights, fold, block), block)
                 fold = choose(level.has_block, grown, fold)
+            if carried is not None:
+                assert isinstance(level.kept, Tensor)
+                assert isinstance(level.final, Tensor)
+                # What is kept is the carried fold itself, not a new fold of the carried blocks.
+                fold = choose(level.kept, take(carried.folds[k], level.final * level.kept), fold)
         elif level.has_block:
             block = take(pool, level.final)
             fold = block if fold is None else cell.merge(weights, fold, block)
