@@ -11,7 +11,7 @@ from torch import Tensor
 
 @lru_cache(maxsize=1024)
 def _tree_order(n: int) -> tuple[int, ...]:
-    order, level = [], [(0, n - 1)]
+    order, level = [], [(0, n - 1)] if n else []
     while level:
         below = []
         for low, high in level:
@@ -45,7 +45,8 @@ def batch_order(lengths: Tensor, total: int) -> Tensor:
     columns = []
     for n in lengths.tolist():
         columns.append((*_tree_order(n), *range(n, total)))
-    return torch.tensor(columns, dtype=torch.int64, device=lengths.device).t()
+    places = torch.tensor(columns, dtype=torch.int64, device=lengths.device)
+    return places.view(len(columns), total).t()
 
 
 def inverse(order: Tensor) -> Tensor:
