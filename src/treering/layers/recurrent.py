@@ -175,8 +175,7 @@ class Recurrent(nn.Module):
     ) -> tuple[Any, Any]:
         """Outputs at every position and the state after each sequence's last token."""
         if isinstance(input, PackedSequence):
-            if lengths is not None:
-                raise UserError("a PackedSequence carries its lengths; leave `lengths` out")
+            refuse_lengths(lengths)
             return self._forward_packed(input, state, reset)
         x, state, batched = self._enter(input, state)
         outputs, last = self._run(x, state, lengths, self._time_first(reset, batched), "all")
@@ -215,6 +214,7 @@ class Recurrent(nn.Module):
         one at the first token. Without it, the same as `layer(x)[0]` at each sequence's end.
         """
         if isinstance(input, PackedSequence):
+            refuse_lengths(lengths)
             input, lengths = pad_packed_sequence(input, batch_first=self.batch_first)
         x, state, batched = self._enter(input, state)
         last, _ = self._run(x, state, lengths, self._time_first(reset, batched), "last")
@@ -359,16 +359,14 @@ class Recurrent(nn.Module):
         count = self.num_layers * self.num_directions
         if state is None:
             return [None] * count
-        first = state
-        while isinstance(first, tuple | list) and first:
-            first = first[0]
-        if not isinstance(first, Tensor) or first.dim() == 0 or first.shape[0] != count:
-            got = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
-            raise UserError(
-                f"the state of {type(self).__name__} must have num_layers * num_directions ="
-                f" {count} as the first axis of every tensor, got {got}; pass on what an earlier"
-                " call returned"
-            )
+        for part in _parts(state):
+            if not isinstance(part, Tensor) or part.dim() == 0 or part.shape[0] != count:
+                got = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
+                raise UserError(
+                    f"the state of {type(self).__name__} must have num_layers * num_directions ="
+                    f" {count} as the first axis of every tensor, got {got}; pass on what an"
+                    " earlier call returned"
+                )
         return [_with_type(state, lambda part, i=i: part[i]) for i in range(count)]
 
     def extra_repr(self) -> str:
@@ -394,6 +392,21 @@ def reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
     time = torch.arange(x.shape[0], device=x.device).unsqueeze(1)
     source = torch.where(time < lengths, lengths - 1 - time, time)
     return x.gather(0, source.unsqueeze(-1).expand_as(x))
+
+
+def refuse_lengths(lengths: Tensor | None) -> None:
+    """For packed input."""
+    if lengths is not None:
+        raise UserError("a PackedSequence carries its lengths; leave `lengths` out")
+
+
+def _parts(state: Any) -> Iterator[Any]:
+    """What a state is made of, nested tuples and lists opened."""
+    if isinstance(state, tuple | list) and state:
+        for part in state:
+            yield from _parts(part)
+    else:
+        yield state
 
 
 def _with_type(state: Any, function: Any) -> Any:

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from treering._errors import UserError, nearest
 from treering._types import State
-from treering.layers.recurrent import Recurrent
+from treering.layers.recurrent import Recurrent, refuse_lengths
 from treering.schedules import orders
 from treering.unroll import check_lengths
 
@@ -55,11 +55,14 @@ class Reordered(nn.Module):
         """As the layer's forward."""
         self._refuse_reset(reset)
         if isinstance(input, PackedSequence):
+            refuse_lengths(lengths)
+            batch_axis = 0 if self.layer.batch_first else 1
             padded, lengths = pad_packed_sequence(input, batch_first=self.layer.batch_first)
             y, last = self(padded, state, lengths)
-            packed = pack_padded_sequence(
-                y, lengths, batch_first=self.layer.batch_first, enforce_sorted=False
-            )
+            order = input.sorted_indices
+            if order is not None:
+                y, lengths = y.index_select(batch_axis, order), lengths[order.cpu()]
+            packed = pack_padded_sequence(y, lengths, batch_first=self.layer.batch_first)
             return input._replace(data=packed.data), last
         x, order = self._reorder(input, lengths)
         y, last = self.layer(x, state, lengths)
@@ -75,6 +78,7 @@ class Reordered(nn.Module):
         """As the layer's reduce, over the reordered tokens."""
         self._refuse_reset(reset)
         if isinstance(input, PackedSequence):
+            refuse_lengths(lengths)
             input, lengths = pad_packed_sequence(input, batch_first=self.layer.batch_first)
         x, _ = self._reorder(input, lengths)
         return self.layer.reduce(x, lengths, state)
