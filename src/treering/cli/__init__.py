@@ -28,8 +28,10 @@ app = App(
     help_format="markdown",
 )
 for _name, _help in COMMANDS.items():
+    # A module called list would hide the built-in name in this package.
+    _module = "listing" if _name == "list" else _name
     # By path, so that a command that needs no PyTorch does not wait for it.
-    app.command(f"treering.cli.{_name}:{_name}_", name=_name, help=_help)
+    app.command(f"treering.cli.{_module}:{_name}_", name=_name, help=_help)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

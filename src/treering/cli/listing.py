@@ -48,16 +48,35 @@ def describe_tasks() -> list[dict[str, Any]]:
     return rows
 
 
-def list_(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+def markdown_layers() -> str:
+    """The table of layers as Markdown, for the README."""
+    lines = ["| layer | on the command line | along time | what it is |", "|---|---|---|---|"]
+    lines += [
+        f"| `{row['class']}` | `{row['name']}` | `{row['schedule']}` | {row['summary']} |"
+        for row in describe_layers()
+    ]
+    return "\n".join(lines)
+
+
+def list_(
+    *,
+    markdown: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
     """List the layers and the tasks.
 
     Example: treering list
 
     Parameters
     ----------
+    markdown
+        Print the layers as a Markdown table.
     json
         Print JSON.
     """
+    if markdown:
+        print(markdown_layers())
+        return
     if json:
         print_json({"layers": describe_layers(), "tasks": describe_tasks()})
         return
