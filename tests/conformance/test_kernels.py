@@ -1,0 +1,81 @@
+"""Every kernel against the reference: forward and all gradients.
+
+Legend: T time, B batch.
+"""
+
+import pytest
+import torch
+from torch import Tensor
+
+import treering as tr
+from treering import dispatch
+from treering._types import map_tensors
+from treering.dispatch import Kernel
+from treering.layers import Recurrent
+
+from .cases import CASES, Case
+from .observe import assert_same, draw, met_before, observe
+
+PAIRS = [
+    (kernel, case)
+    for kernel in dispatch.KERNELS
+    for case in CASES
+    if tr.layers.get(case.name).cell_type is kernel.cell and "schedule" not in case.options
+]
+
+
+def test_every_kernel_has_a_layer():
+    assert {kernel.name for kernel, _ in PAIRS} == {kernel.name for kernel in dispatch.KERNELS}
+
+
+def test_kernel_names_are_unique():
+    assert len({kernel.name for kernel in dispatch.KERNELS}) == len(dispatch.KERNELS)
+
+
+@pytest.mark.parametrize("T", [1, 2, 17, 65])
+@pytest.mark.parametrize(("kernel", "case"), PAIRS, ids=lambda v: getattr(v, "name", str(v)))
+def test_kernel_is_the_reference(kernel: Kernel, case: Case, T: int):
+    layer, x = case.build(), draw(T, 4, 2)
+    for state in (None, met_before(layer, 4, ragged=True)):
+        for lengths in (None, torch.tensor([max(1, T // 2), T, 1, T])):
+            seen = []
+            for name in (kernel.name, "reference"):
+
+                def call(
+                    layer: Recurrent,
+                    x: Tensor,
+                    state: object,
+                    name: str = name,
+                    lengths: Tensor | None = lengths,
+                ):
+                    with tr.use_kernels(name):
+                        return layer(x, state, lengths=lengths)
+
+                seen.append(observe(layer, x, state, call))
+            assert_same(*seen)
+
+
+@pytest.mark.parametrize(("kernel", "case"), PAIRS, ids=lambda v: getattr(v, "name", str(v)))
+def test_kernel_is_the_reference_in_single_precision(kernel: Kernel, case: Case):
+    layer, x = case.build(5, 8).float(), draw(33, 4, 5).float()
+    found = []
+    for name in (kernel.name, "reference"):
+        with tr.use_kernels(name):
+            found.append(layer(x, lengths=torch.tensor([33, 4, 1, 32])))
+    (y, last), (reference, reference_last) = found
+    torch.testing.assert_close(y, reference, rtol=1e-5, atol=1e-6)
+
+    def close(a: Tensor, b: Tensor) -> Tensor:
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+        return a
+
+    map_tensors(close, last, reference_last)
+
+
+@pytest.mark.parametrize(("kernel", "case"), PAIRS, ids=lambda v: getattr(v, "name", str(v)))
+def test_kernel_last_output_only(kernel: Kernel, case: Case):
+    layer, x, lengths = case.build(), draw(9, 3, 2), torch.tensor([9, 1, 4])
+    with tr.use_kernels(kernel.name):
+        last = layer.reduce(x, lengths)
+    with tr.use_kernels("reference"):
+        torch.testing.assert_close(last, layer.reduce(x, lengths), rtol=1e-12, atol=1e-13)
