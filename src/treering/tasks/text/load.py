@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from treering._errors import UserError
 from treering.tasks.text.dataset import TextTask, hold_out, make_task, same_text_key, select
 from treering.tasks.text.files import read_rows
 
@@ -39,6 +40,11 @@ def load_file(
         seen = {same_text_key(text) for text in test.texts}
         fresh = [i for i, text in enumerate(rows.texts) if same_text_key(text) not in seen]
         left_out = len(rows.texts) - len(fresh)
+        if not fresh:
+            raise UserError(
+                f"{test_path} has every text of {path}; nothing is left to train on: give a test "
+                "file of other texts, or none to hold out a tenth"
+            )
         train, validation = hold_out(select(rows, fresh), (0.1,), seed)
     return make_task(
         Path(path).name,
