@@ -5,9 +5,10 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnusedCliTokensError
 
 from treering._errors import UserError
+from treering.cli.streams import discard_output, tolerate_narrow_encodings
 
 USER_MISTAKE = 2
 STOPPED = 130
@@ -21,35 +22,63 @@ COMMANDS = {
     "doctor": "Say what this machine has, which kernel each layer runs on it, and why.",
 }
 
-app = App(
-    name="treering",
-    help="LSTM successors for PyTorch: train them, compare them, look at what came out.",
-    version=lambda: version("treering"),
-    help_format="markdown",
-)
-for _name, _help in COMMANDS.items():
-    # A module called list would hide the built-in name in this package.
-    _module = "listing" if _name == "list" else _name
-    # By path, so that a command that needs no PyTorch does not wait for it.
-    app.command(f"treering.cli.{_module}:{_name}_", name=_name, help=_help)
+
+def application(called: str | None) -> App:
+    """The command line, with nothing imported yet of the commands.
+
+    Only the command that is called is imported; its own help is its docstring. In the list of
+    commands each has its line from COMMANDS.
+    """
+    app = App(
+        name="treering",
+        help="LSTM successors for PyTorch: train them, compare them, look at what came out.\n\n"
+        "Start with: `treering demo`",
+        version=lambda: version("treering"),
+        help_format="markdown",
+    )
+    for place, (name, line) in enumerate(COMMANDS.items()):
+        # listing.py, because a module called list would hide the built-in one in this package.
+        module = "listing" if name == "list" else name
+        path = f"treering.cli.{module}:{name}_"
+        shown = None if name == called else line
+        app.command(path, name=name, help=shown, sort_key=place)
+    return app
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 if it did what was asked, 2 for a user's mistake, 130 after Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    called = next((word for word in words if word in COMMANDS), None)
+    tolerate_narrow_encodings()
     try:
-        app(
-            words,
-            exit_on_error=False,
-            print_error=False,
-            result_action="return_none",
+        _check_encoding(words)
+        application(called)(
+            words, exit_on_error=False, print_error=False, result_action="return_none"
         )
+    except UnusedCliTokensError as error:
+        unused = ", ".join(repr(word) for word in error.unused_tokens or ())
+        return _mistake(f"unexpected {unused}; see `treering {called} --help`")
     except (UserError, CycloptsError) as error:
-        print(f"treering: {' '.join(str(error).split())}", file=sys.stderr)
-        return USER_MISTAKE
+        return _mistake(str(error))
+    except BrokenPipeError:
+        # The reader, `head` for instance, has seen enough.
+        discard_output()
+        return 0
     except KeyboardInterrupt as stop:
         # Only a run that was saved has something to say here.
         saved = f"{stop}: {shlex.join(['treering', *words])}" if str(stop) else "stopped"
         print(f"treering: {saved}", file=sys.stderr)
         return STOPPED
     return 0
+
+
+def _check_encoding(words: Sequence[str]) -> None:
+    # Python keeps bytes that are not UTF-8 as half characters, which no record can hold.
+    for word in words:
+        if any("\ud800" <= character <= "\udfff" for character in word):
+            raise UserError(f"{word!a} is not valid UTF-8; rename the file or folder")
+
+
+def _mistake(message: str) -> int:
+    print(f"treering: {' '.join(message.split())}", file=sys.stderr)
+    return USER_MISTAKE

@@ -4,11 +4,17 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from treering._errors import UserError
-from treering.cli.options import ModelOptions, RunOptions, TaskOptions, TrainingOptions
+from treering.cli.options import (
+    ModelOptions,
+    RunOptions,
+    TaskOptions,
+    TrainingOptions,
+    Whole,
+)
 from treering.cli.output import show
-from treering.cli.runs import DATASETS, prepare, run_all
+from treering.cli.runs import prepare, run_all
 from treering.cli.specs import parse_list
+from treering.tasks import GeneratedTask
 
 FORMAL_LAYERS = "lstm,ql-lstm,pr-lstm"
 TEXT_LAYERS = "lstm,ql-lstm,pr-lstm,nonlinear-gate-lstm,lstm+tree-order,lstm+lp"
@@ -19,7 +25,7 @@ def compare_(
     /,
     *,
     layers: Annotated[str | None, Parameter(alias="-l")] = None,
-    seeds: int = 3,
+    seeds: Whole = 3,
     task_options: TaskOptions | None = None,
     model_options: ModelOptions | None = None,
     training_options: TrainingOptions | None = None,
@@ -42,11 +48,9 @@ def compare_(
     seeds
         Number of seeds, 0 to N-1.
     """
-    if seeds < 1:
-        raise UserError(f"--seeds must be at least 1, got {seeds}")
     protocol = prepare(task, task_options, model_options, training_options, run_options)
-    usual = TEXT_LAYERS if task in DATASETS or task_options else FORMAL_LAYERS
-    specs = parse_list(layers or usual)
+    usual = FORMAL_LAYERS if isinstance(protocol.task, GeneratedTask) else TEXT_LAYERS
+    specs = parse_list(usual if layers is None else layers)
     records = run_all(protocol, specs, range(seeds))
     page = protocol.run.out / protocol.task.name / "report.html"
     show(records, page, f"{protocol.task.name}: {len(specs)} layers", protocol.run.json)

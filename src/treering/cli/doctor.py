@@ -3,16 +3,16 @@
 import os
 import platform
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Any
 
 import psutil
 import torch
-from cyclopts import Parameter
 from rich.table import Table
 
 from treering import explain, layers
-from treering.cli.output import console, print_json
+from treering.cli.options import Flag
 from treering.cli.runs import processor
+from treering.cli.streams import print_json, standard_output
 from treering.dispatch import requested
 from treering.tasks.text import locate
 
@@ -44,7 +44,7 @@ def _data() -> str:
     return f"{where}; r8 {f'is at {found.parent}' if found else 'would be downloaded'}"
 
 
-def doctor_(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+def doctor_(*, json: Flag = False) -> None:
     """Say what this machine has, and which kernel each layer runs on it and why.
 
     Example: treering doctor
@@ -58,15 +58,15 @@ def doctor_(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     if json:
         print_json(found)
         return
-    out = console()
-    table = Table(show_header=False, title="Machine", title_justify="left")
+    machine = Table(show_header=False, title="Machine", title_justify="left")
     for name, value in found["machine"].items():
-        table.add_row(name, str(value))
-    out.print(table)
-    table = Table(title="What runs, and why", title_justify="left")
-    table.add_column("layer", no_wrap=True)
-    table.add_column("schedule: kernel (reason)")
+        machine.add_row(name.replace("_", " "), str(value))
+    layers_ = Table(title="What runs, and why", title_justify="left")
+    layers_.add_column("layer", no_wrap=True)
+    layers_.add_column("schedule: kernel (reason)")
     for row in found["layers"]:
-        table.add_row(row["layer"], row["runs"])
-    out.print(table)
-    out.print("TREERING_KERNELS=reference turns kernels off.", highlight=False)
+        layers_.add_row(row["layer"], row["runs"])
+    with standard_output() as out:
+        out.print(machine)
+        out.print(layers_)
+        out.print("TREERING_KERNELS=reference turns kernels off.")

@@ -1,13 +1,14 @@
 """`treering list`: which layers, tasks and schedules there are."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
 from rich.table import Table
 
 from treering import layers, tasks
-from treering.cli.output import console, print_json
+from treering._errors import UserError
+from treering.cli.options import Flag
 from treering.cli.runs import DATASETS
+from treering.cli.streams import print_json, standard_output
 from treering.dispatch import default_schedule
 
 
@@ -60,8 +61,8 @@ def markdown_layers() -> str:
 
 def list_(
     *,
-    markdown: Annotated[bool, Parameter(negative="")] = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    markdown: Flag = False,
+    json: Flag = False,
 ) -> None:
     """List the layers and the tasks.
 
@@ -74,25 +75,35 @@ def list_(
     json
         Print JSON.
     """
-    if markdown:
-        print(markdown_layers())
-        return
+    if markdown and json:
+        raise UserError("give --markdown or --json, not both")
     if json:
         print_json({"layers": describe_layers(), "tasks": describe_tasks()})
         return
-    out = console()
+    with standard_output() as out:
+        if markdown:
+            out.print(markdown_layers(), markup=False, soft_wrap=True)
+            return
+        out.print(_layers())
+        out.print(_tasks())
+        out.print("and any CSV, TSV or JSONL file with a text and a label column")
+
+
+def _layers() -> Table:
     table = Table(title="Layers", title_justify="left")
     for heading in ("name", "class", "along time", "options", "what it is"):
         table.add_column(heading, no_wrap=heading in ("name", "class"))
     for row in describe_layers():
         options = ", ".join(f"{k}={v}" for k, v in row["options"].items())
         table.add_row(row["name"], row["class"], row["schedule"], options, row["summary"])
-    out.print(table)
+    return table
+
+
+def _tasks() -> Table:
     table = Table(title="Tasks", title_justify="left")
     for heading in ("name", "kind", "symbols", "classes", "answers to 10 symbols"):
         table.add_column(heading, no_wrap=heading == "name")
     for row in describe_tasks():
         numbers = (row.get(k, "") for k in ("symbols", "classes", "output_length_at_10"))
         table.add_row(row["name"], row["level"], *map(str, numbers))
-    out.print(table)
-    out.print("and any CSV, TSV or JSONL file with a text and a label column")
+    return table

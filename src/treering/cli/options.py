@@ -1,67 +1,118 @@
 """The options that commands share; None means: what fits the task (see `presets`)."""
 
+import math
 import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter, Token
+
+from treering.cli import presets
 
 
-@Parameter(name="*")
+LARGEST = 10**9
+"""Of whole numbers: far above what runs, and safe in 64-bit arithmetic such as steps x batch."""
+
+
+def _from(smallest: int) -> Callable[[Any, Sequence[Token]], int]:
+    def convert(kind: Any, tokens: Sequence[Token]) -> int:
+        # Left to itself the parser would round 1.5 to 2 in silence.
+        text = tokens[0].value
+        if text.isascii() and text.isdecimal() and smallest <= int(text) <= LARGEST:
+            return int(text)
+        raise ValueError(f"write a whole number from {smallest} to {LARGEST:,}, not {text!r}")
+
+    return convert
+
+
+def _positive(kind: Any, tokens: Sequence[Token]) -> float:
+    text = tokens[0].value
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise ValueError(f"write a number above 0, not {text!r}")
+    return number
+
+
+def default_of(name: str) -> Callable[[Any], str]:
+    """What `--help` shows as the default of an option that depends on the task."""
+    kinds = {"generated": presets.GENERATED, "file": presets.FILE, "r8": presets.R8}
+    values = {kind: f"{preset[name]:,}" for kind, preset in kinds.items() if name in preset}
+    if len(values) == len(kinds) and len(set(values.values())) == 1:
+        text = values["generated"]
+    else:
+        text = "; ".join(f"{kind} {value}" for kind, value in values.items())
+    return lambda _: text
+
+
+def _by_task(name: str) -> Parameter:
+    return Parameter(show_default=default_of(name))
+
+
+Whole = Annotated[int, Parameter(converter=_from(1))]
+Seed = Annotated[int, Parameter(converter=_from(0))]
+Positive = Annotated[float, Parameter(converter=_positive)]
+Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+
+
+@Parameter(name="*", group=Group("Your own file", sort_key=1))
 @dataclass(frozen=True, kw_only=True)
 class TaskOptions:
     """What a file needs to become a task."""
 
     text: str | None = None
-    """Column that holds the text, if the task is a file."""
+    """Column that holds the text."""
     label: str | None = None
-    """Column that holds the label, if the task is a file."""
+    """Column that holds the label."""
     test: Path | None = None
     """A file of the same columns to test on; without it a tenth of the rows is held out."""
-    max_tokens: int | None = None
+    max_tokens: Annotated[Whole | None, _by_task("max_tokens")] = None
     """Words kept of each text."""
-    max_words: int | None = None
+    max_words: Whole | None = None
     """Size of the vocabulary; without it every word of the training texts is in."""
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=Group("Model", sort_key=2))
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     """Sizes of the model."""
 
-    hidden_size: int | None = None
+    hidden_size: Annotated[Whole | None, _by_task("hidden_size")] = None
     """Width of the recurrent state."""
-    embedding_size: int | None = None
+    embedding_size: Annotated[Whole | None, _by_task("embedding_size")] = None
     """Width of word embeddings."""
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=Group("Training and testing", sort_key=3))
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
     """How to train and how to judge."""
 
-    steps: int | None = None
-    """Updates of the parameters (generated tasks)."""
-    epochs: int | None = None
+    steps: Annotated[Whole | None, _by_task("steps")] = None
+    """Updates of the parameters; of texts, instead of --epochs."""
+    epochs: Annotated[Whole | None, _by_task("epochs")] = None
     """Passes over the training texts."""
-    batch_size: int | None = None
+    batch_size: Annotated[Whole | None, _by_task("batch_size")] = None
     """Sequences in one update."""
-    learning_rate: float | None = None
+    learning_rate: Annotated[Positive | None, _by_task("learning_rate")] = None
     """Adam's step size."""
-    clip: float | None = None
+    clip: Annotated[Positive | None, _by_task("clip")] = None
     """Greatest norm of the gradient."""
-    train_length: int | None = None
-    """Longest sequence trained on (generated tasks)."""
-    test_length: int | None = None
-    """Longest sequence tested on (generated tasks)."""
-    test_every: int | None = None
+    train_length: Annotated[Whole | None, _by_task("train_length")] = None
+    """Longest sequence trained on."""
+    test_length: Annotated[Whole | None, _by_task("test_length")] = None
+    """Longest sequence tested on; the shortest is one longer than trained on."""
+    test_every: Annotated[Whole | None, _by_task("test_every")] = None
     """Distance between the lengths tested on; 1 is the benchmark's own grid."""
-    test_samples: int | None = None
+    test_samples: Annotated[Whole | None, _by_task("test_samples")] = None
     """Sequences tested at each length."""
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=Group("Running", sort_key=4))
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """Where and how a command runs."""
@@ -70,9 +121,9 @@ class RunOptions:
     """Folder for records, checkpoints and the report."""
     device: str = "cpu"
     """A PyTorch device such as cpu or cuda."""
-    threads: int | None = None
+    threads: Whole | None = None
     """Threads that PyTorch uses; all cores without it. Results depend on it in the last bits."""
-    json: Annotated[bool, Parameter(negative="")] = False
+    json: Flag = False
     """Print the result as JSON, and nothing else, on standard output."""
 
 

@@ -1,12 +1,12 @@
 """`treering report`: records into a page."""
 
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from treering import report
-from treering.cli.output import console, show
+from treering._errors import UserError
+from treering.cli.options import Flag
+from treering.cli.output import show
+from treering.cli.streams import standard_output
 from treering.records import find_records
 
 
@@ -14,8 +14,8 @@ def report_(
     *folders: Path,
     out: Path = Path("report.html"),
     title: str = "treering report",
-    markdown: Annotated[bool, Parameter(negative="")] = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    markdown: Flag = False,
+    json: Flag = False,
 ) -> None:
     """Make one HTML page of all records under the folders, and print their table.
 
@@ -32,10 +32,13 @@ def report_(
     markdown
         Print the table as Markdown and write no page.
     json
-        Print the table as JSON.
+        Print the table as JSON, and write the page.
     """
+    if markdown and json:
+        raise UserError("give --markdown or --json, not both")
     records = find_records(folders or (Path("runs"),))
     if markdown:
-        console().print(report.markdown_table(records), markup=False, soft_wrap=True, end="")
+        with standard_output() as console:
+            console.print(report.markdown_table(records), markup=False, soft_wrap=True, end="")
         return
     show(records, out, title, json)

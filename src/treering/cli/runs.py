@@ -1,7 +1,9 @@
 """From options to finished runs: what `train`, `compare` and `demo` share."""
 
 import platform
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +31,13 @@ from treering.training import Curriculum, Interrupted, LengthGrid, Settings, fit
 from treering.training.seeds import derive
 
 DATASETS = ("r8",)
+ONLY_TEXTS = (
+    ("text", "label", "test", "max_tokens", "max_words"),
+    ("embedding_size",),
+    ("epochs",),
+)
+"""What means nothing for a generated task: of the task's, the model's, training's options."""
+ONLY_GENERATED = ("train_length", "test_length", "test_every", "test_samples")
 
 
 @dataclass(frozen=True)
@@ -59,41 +68,64 @@ def prepare(
         training_options or TrainingOptions(),
     )
     run = run_options or RunOptions()
-    _use_threads(run.threads)
+    _check_folder(run.out)
     _check_device(run.device)
+    if run.threads is not None:
+        torch.set_num_threads(run.threads)
+    task: GeneratedTask | DatasetTask
     if word in tasks.names():
         preset = presets.GENERATED
-        _refuse(given[0], ("text", "label", "test", "max_tokens", "max_words"), "a generated task")
-        _refuse(given[1], ("embedding_size",), "a generated task")
-        _refuse(given[2], ("epochs",), "a generated task")
-        task: GeneratedTask | DatasetTask = tasks.get(word)
+        for options, names in zip(given, ONLY_TEXTS, strict=True):
+            _refuse(options, names, f"{word}, a generated task")
+        task = tasks.get(word)
     else:
+        _check_word(word)
         preset = presets.R8 if word in DATASETS else presets.FILE
-        names = ("train_length", "test_length", "test_every", "test_samples")
-        _refuse(given[2], names, "a data set")
-        task = _load_texts(word, filled(given[0], preset))
-    training = filled(given[2], preset)
-    if given[2].steps is not None and isinstance(task, DatasetTask):
-        if given[2].epochs is not None:
+        _refuse(given[2], ONLY_GENERATED, f"{word}, a data set")
+        if given[2].steps is not None and given[2].epochs is not None:
             raise UserError("give --steps or --epochs, not both")
-        training = filled(given[2], {k: v for k, v in preset.items() if k != "epochs"})
+        task = _load_texts(word, filled(given[0], preset))
+    duration = "epochs" if given[2].steps is not None else None
+    training = filled(given[2], {k: v for k, v in preset.items() if k != duration})
     return Protocol(word, task, given, filled(given[1], preset), _settings(task, training), run)
 
 
-def _use_threads(threads: int | None) -> None:
-    if threads is None:
-        return
-    if threads < 1:
-        raise UserError(f"--threads must be at least 1, got {threads}")
-    torch.set_num_threads(threads)
+def _check_folder(out: Path) -> None:
+    """Before any work: the last name of --out that exists must be a folder."""
+    try:
+        existing = next((path for path in (out, *out.parents) if path.exists()), None)
+    except OSError as error:
+        raise UserError(f"--out {out}: {error.strerror}; give a folder") from None
+    if existing is not None and not existing.is_dir():
+        raise UserError(f"--out {out}: {existing} is not a folder; choose another one")
 
 
 def _check_device(device: str) -> None:
     try:
-        torch.zeros(1, device=device)
+        # Not every device that PyTorch knows by name computes: meta has no numbers.
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"device {device!r} cannot be used: {reason}") from None
+        raise UserError(
+            f"device {device!r} cannot be used: {reason}; leave out --device to use the CPU"
+        ) from None
+
+
+def _check_word(word: str) -> None:
+    """UserError unless the word can be a task: r8, or a file that exists."""
+    if word in DATASETS:
+        return
+    path = Path(word)
+    wanted = "the path of a CSV, TSV or JSONL file"
+    try:
+        folder = stat.S_ISDIR(path.stat().st_mode)
+    except OSError as error:
+        if path.suffix or len(path.parts) > 1:
+            raise UserError(f"cannot read {word}: {error.strerror}; give {wanted}") from None
+        known = [*tasks.names(), *DATASETS]
+        raise UserError(f"{nearest(word, known, 'task')}; or {wanted}") from None
+    if folder:
+        raise UserError(f"{word!r} is a folder; give {wanted}, or a task of `treering list`")
 
 
 def _refuse(options: object, names: Sequence[str], what: str) -> None:
@@ -106,26 +138,18 @@ def _load_texts(word: str, options: TaskOptions) -> DatasetTask:
     # The text tasks pull in tokenizers; generated ones should not wait for it.
     from treering.tasks import text
 
+    # The presets have a max_tokens for every kind of text.
     limits = {"max_tokens": options.max_tokens or 0, "max_words": options.max_words}
-    for name, value in limits.items():
-        if value is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     if word == "r8":
         if options.text or options.label or options.test:
             raise UserError("--text, --label and --test are for files; r8 has its own")
         return text.load_r8(**limits)
-    path = Path(word)
-    if not path.exists():
-        if path.suffix or len(path.parts) > 1:
-            raise UserError(f"no file {word}; give the path of a CSV, TSV or JSONL file")
-        known = [*tasks.names(), *DATASETS]
-        raise UserError(f"{nearest(word, known, 'task')}; or the path of a CSV, TSV or JSONL file")
     if options.text is None or options.label is None:
         raise UserError(
             f"{word} is a file: say which columns hold text and label, with --text COLUMN and"
             " --label COLUMN"
         )
-    return text.load_file(path, options.text, options.label, test_path=options.test, **limits)
+    return text.load_file(word, options.text, options.label, test_path=options.test, **limits)
 
 
 def _settings(task: GeneratedTask | DatasetTask, options: TrainingOptions) -> Settings:
@@ -138,10 +162,15 @@ def _settings(task: GeneratedTask | DatasetTask, options: TrainingOptions) -> Se
     }
     if isinstance(task, DatasetTask):
         return Settings(**common, log_every=20)
-    longest = options.train_length or 0
+    longest, tested = options.train_length or 0, options.test_length or 0
+    if tested <= longest:
+        raise UserError(
+            f"--test-length {tested} must be above --train-length {longest}: the score is the"
+            " accuracy on sequences longer than trained on"
+        )
     grid = {
         "start": longest + 1,
-        "stop": options.test_length,
+        "stop": tested,
         "step": options.test_every,
         "samples": options.test_samples,
     }
@@ -156,12 +185,9 @@ def _settings(task: GeneratedTask | DatasetTask, options: TrainingOptions) -> Se
 def build(protocol: Protocol, spec: LayerSpec, seed: int) -> tuple[torch.nn.Module, list, str]:
     """The model with its initial parameters drawn from the seed, its penalties, what runs it."""
     task, sizes = protocol.task, protocol.model
-    if not sizes.hidden_size or sizes.hidden_size < 1:
-        raise UserError(f"--hidden-size must be at least 1, got {sizes.hidden_size}")
-    if isinstance(task, DatasetTask) and (not sizes.embedding_size or sizes.embedding_size < 1):
-        raise UserError(f"--embedding-size must be at least 1, got {sizes.embedding_size}")
     width = task.input_size + 1 if isinstance(task, GeneratedTask) else sizes.embedding_size
     assert width is not None
+    assert sizes.hidden_size is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "parameters"))
         layer, penalties = spec.build(width, sizes.hidden_size)
@@ -226,7 +252,7 @@ def run_one(protocol: Protocol, spec: LayerSpec, seed: int, bars: Bars) -> Recor
         seed=seed,
         environment=environment(protocol.run.device),
     )
-    with bars.run(f"{spec.text} seed {seed}") as progress:
+    with bars.run(f"{spec.text} seed {seed}") as progress, _enough_memory():
         return fit(
             model,
             task,
@@ -244,7 +270,8 @@ def run_all(protocol: Protocol, specs: Sequence[LayerSpec], seeds: Sequence[int]
     """Every layer with every seed; all layers of the first seed first."""
     for spec in specs:
         # All of them before the first starts: a mistake in the last must not show after an hour.
-        build(protocol, spec, seeds[0])
+        with _enough_memory():
+            build(protocol, spec, seeds[0])
     records = []
     with Bars(len(specs) * len(seeds), quiet=protocol.run.json) as bars:
         try:
@@ -254,6 +281,20 @@ def run_all(protocol: Protocol, specs: Sequence[LayerSpec], seeds: Sequence[int]
         except Interrupted as stop:
             raise KeyboardInterrupt(str(stop)) from None
     return records
+
+
+@contextmanager
+def _enough_memory() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        # PyTorch has a class of its own for this on accelerators only.
+        if "allocate memory" not in str(error) and not isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise UserError(
+            "not enough memory for this model and batch; write a smaller --batch-size or"
+            " --hidden-size"
+        ) from None
 
 
 def environment(device: str) -> Environment:

@@ -1,7 +1,8 @@
 """How a layer is written on the command line: `name[:option=value]...[+tree-order][+lp[...]]`."""
 
-import ast
+import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from treering.schedules.scan import Scan
 from treering.schedules.sequential import Sequential
 from treering.schedules.tree import Tree
 
-COMMON = ("num_layers", "bias", "dropout", "bidirectional")
+COMMON = {"num_layers": 1, "bias": True, "dropout": 0.0, "bidirectional": False}
 SCHEDULES: dict[str, Callable[[], Schedule]] = {
     "sequential": Sequential,
     "scan": Scan,
@@ -24,7 +25,13 @@ SCHEDULES: dict[str, Callable[[], Schedule]] = {
     "left": lambda: Tree("left"),
     "random": lambda: Tree("random"),
 }
-PARTS = {"tree-order": (), "lp": ("weights", "exponents", "learned")}
+PARTS: dict[str, dict[str, Any]] = {
+    "tree-order": {},
+    "lp": {"weights": 1e-4, "exponents": 2.0, "learned": False},
+}
+"""What may be put around a layer, in the order in which a specification names it."""
+
+KINDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,6 @@ class LayerSpec:
     `lstm+lp:weights=1e-5:exponents=0.5`, `gru:bidirectional=true+tree-order+lp`.
     """
 
-    text: str
     name: str
     options: tuple[tuple[str, Any], ...]
     tree_order: bool
@@ -46,15 +52,27 @@ class LayerSpec:
         """Read a specification; UserError, with the nearest names, for anything unknown."""
         base, *parts = text.strip().split("+")
         name, *pairs = base.split(":")
-        known = [*COMMON, "schedule", *layers.get(name).cell_options()]
-        options = tuple(_pair(pair, known, f"option of {name}", text) for pair in pairs)
+        defaults = {**COMMON, "schedule": "", **layers.get(name).cell_options()}
+        options = _options(pairs, defaults, f"option of {name}", text)
         extras: dict[str, tuple[tuple[str, Any], ...]] = {}
         for part in parts:
             kind, *pairs = part.split(":")
             if kind not in PARTS:
                 raise UserError(f"{nearest(kind, PARTS, 'addition')} (in {text!r})")
-            extras[kind] = tuple(_pair(p, PARTS[kind], f"option of {kind}", text) for p in pairs)
-        return cls(text.strip(), name, options, "tree-order" in extras, extras.get("lp"))
+            if kind in extras:
+                raise UserError(f"{kind} is added twice in {text!r}")
+            extras[kind] = _options(pairs, PARTS[kind], f"option of {kind}", text)
+        return cls(name, options, "tree-order" in extras, extras.get("lp"))
+
+    @property
+    def text(self) -> str:
+        """The specification in its one spelling: equal layers have equal texts, and records."""
+        parts = [_spelled(self.name, self.options)]
+        if self.tree_order:
+            parts.append("tree-order")
+        if self.lp is not None:
+            parts.append(_spelled("lp", self.lp))
+        return "+".join(parts)
 
     def build(
         self, input_size: int, hidden_size: int
@@ -63,7 +81,7 @@ class LayerSpec:
         options = dict(self.options)
         schedule = options.pop("schedule", None)
         if schedule is not None and schedule not in SCHEDULES:
-            raise UserError(nearest(str(schedule), SCHEDULES, "schedule"))
+            raise UserError(f"{nearest(schedule, SCHEDULES, 'schedule')} (in {self.text!r})")
         try:
             layer = layers.get(self.name)(
                 input_size,
@@ -72,9 +90,9 @@ class LayerSpec:
                 schedule=SCHEDULES[schedule]() if schedule else None,
                 **options,
             )
-        except TypeError as error:
-            raise UserError(f"{self.text}: {error}") from None
-        penalties = [] if self.lp is None else [LpPenalty(layer, **dict(self.lp))]
+            penalties = [] if self.lp is None else [LpPenalty(layer, **dict(self.lp))]
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{error} (in {self.text!r})") from None
         return (Reordered(layer) if self.tree_order else layer), penalties
 
 
@@ -90,19 +108,44 @@ def parse_list(text: str) -> list[LayerSpec]:
     return specs
 
 
-def _pair(pair: str, known: Any, kind: str, text: str) -> tuple[str, Any]:
-    key, equals, value = pair.partition("=")
-    if key not in known:
-        raise UserError(f"{nearest(key, known, kind)} (in {text!r})")
-    if not equals or not value:
-        raise UserError(f"{pair!r} in {text!r} has no value; write {key}=VALUE")
-    return key, _value(value)
+def _options(
+    pairs: list[str], defaults: dict[str, Any], kind: str, text: str
+) -> tuple[tuple[str, Any], ...]:
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if key not in defaults:
+            raise UserError(f"{nearest(key, defaults, kind)} (in {text!r})")
+        if not equals or not value:
+            raise UserError(f"{pair!r} in {text!r} has no value; write {key}=VALUE")
+        if key in options:
+            raise UserError(f"{key} is given twice in {text!r}")
+        options[key] = _value(key, value, type(defaults[key]), text)
+    return tuple(sorted(options.items()))
 
 
-def _value(text: str) -> Any:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+def _value(key: str, value: str, kind: type, text: str) -> Any:
+    """The value as the kind that the option's default has."""
+    if kind is bool:
+        known = {"true": True, "false": False}
+        if value.lower() in known:
+            return known[value.lower()]
+    elif kind in (int, float):
+        with suppress(ValueError):
+            number = kind(value)
+            if math.isfinite(number):
+                return number
+    else:
+        return value
+    raise UserError(f"{key} takes {KINDS[kind]}, got {value!r} (in {text!r})")
+
+
+def _spelled(name: str, options: tuple[tuple[str, Any], ...]) -> str:
+    return ":".join([name, *(f"{key}={_text(value)}" for key, value in options)])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    # A plus sign, as in 1e+16, would begin an addition.
+    return str(value).replace("+", "") if isinstance(value, float) else str(value)

@@ -1,13 +1,20 @@
 """`treering train`: one layer on one task."""
 
+from json import loads
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from treering.cli.options import ModelOptions, RunOptions, TaskOptions, TrainingOptions
-from treering.cli.output import console, print_json
+from treering.cli.options import (
+    ModelOptions,
+    RunOptions,
+    Seed,
+    TaskOptions,
+    TrainingOptions,
+)
 from treering.cli.runs import folder_of, prepare, run_all
 from treering.cli.specs import LayerSpec
+from treering.cli.streams import print_json, standard_output
 
 
 def train_(
@@ -15,7 +22,7 @@ def train_(
     /,
     *,
     layer: Annotated[str, Parameter(alias="-l")] = "pr-lstm",
-    seed: int = 0,
+    seed: Seed = 0,
     task_options: TaskOptions | None = None,
     model_options: ModelOptions | None = None,
     training_options: TrainingOptions | None = None,
@@ -42,22 +49,17 @@ def train_(
     spec = LayerSpec.parse(layer)
     (record,) = run_all(protocol, [spec], [seed])
     if protocol.run.json:
-        print_json(record.model_dump(mode="json"))
+        print_json(loads(record.model_dump_json()))
         return
-    out = console()
-    evaluation = record.evaluation
+    evaluation, cost = record.evaluation, record.cost
     assert evaluation is not None
-    tested = f"{evaluation.score_name}: {evaluation.score:.4f}"
-    out.print(
-        f"{spec.text} on {protocol.task.name}, seed {seed}: {tested}"
-        f" (guessing: {protocol.task.chance:.4f}; {evaluation.selected})",
-        highlight=False,
-        soft_wrap=True,
+    lines = (
+        f"{spec.text} on {protocol.task.name}, seed {seed}: {evaluation.score_name}:"
+        f" {evaluation.score:.4f} (guessing: {protocol.task.chance:.4f}; {evaluation.selected})",
+        f"{record.model.parameters:,} parameters, {cost.wall_seconds:.1f} s,"
+        f" {cost.tokens_per_second:,.0f} tokens/s",
+        f"Record and checkpoint: {folder_of(protocol, spec, seed)}",
     )
-    out.print(
-        f"{record.model.parameters:,} parameters, {record.cost.wall_seconds:.1f} s,"
-        f" {record.cost.tokens_per_second:,.0f} tokens/s;"
-        f" record and checkpoint: {folder_of(protocol, spec, seed)}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    with standard_output() as out:
+        for line in lines:
+            out.print(line, markup=False, soft_wrap=True)
