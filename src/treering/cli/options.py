@@ -11,7 +11,6 @@ from cyclopts import Group, Parameter, Token
 
 from treering.cli import presets
 
-
 LARGEST = 10**9
 """Of whole numbers: far above what runs, and safe in 64-bit arithmetic such as steps x batch."""
 
