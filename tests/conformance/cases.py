@@ -12,9 +12,6 @@ import treering as tr
 from treering.layers import Recurrent
 
 TIMES = (1, 2, 3, 7, 8, 17, 63, 64, 65)
-FEW_TIMES = (2, 7, 17, 64)
-"""For layers with options: one of every kind of T, so that the suite stays short."""
-
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "rnn": [{"nonlinearity": "relu"}, {"bias": False}],
     "gru": [{"bias": False}],
@@ -97,5 +94,10 @@ class Case(NamedTuple):
 REGISTERED = [Case(name, {}) for name in tr.layers.names()]
 CASES = REGISTERED + [Case(name, options) for name in OPTIONS for options in OPTIONS[name]]
 
-CASES_IN_TIME = [(case, T) for case in REGISTERED for T in TIMES]
-CASES_IN_TIME += [(case, T) for case in CASES[len(REGISTERED) :] for T in FEW_TIMES]
+
+def times(case: Case) -> tuple[int, ...]:
+    """Every T for a layer as it comes and for another schedule; two where only a gate differs."""
+    return TIMES if not case.options or "schedule" in case.options else (3, 17)
+
+
+CASES_IN_TIME = [(case, T) for case in CASES for T in times(case)]
