@@ -47,11 +47,11 @@ def unroll(
         r = request
         result, last = schedule.run(cell, weights, r.x, r.state, r.lengths, r.reset, outputs)
     if request.lengths is not None and outputs == "all":
-        result = result.masked_fill(_past_end(x.shape[0], request.lengths), 0)
+        result = result.masked_fill(past_end(x.shape[0], request.lengths), 0)
     return Run(result, last, f"{schedule}: {choice.name} ({choice.reason})")
 
 
-def _past_end(T: int, lengths: Tensor) -> Tensor:
+def past_end(T: int, lengths: Tensor) -> Tensor:
     """(T, B, 1) bool, True beyond each sequence's length."""
     time = torch.arange(T, device=lengths.device).unsqueeze(1)
     return (time >= lengths).unsqueeze(-1)
@@ -119,7 +119,7 @@ def _check(
         lengths = check_lengths(lengths, T, B, x.device)
     if lengths is not None:
         # Padding may hold anything, and 0 * NaN in a gradient is NaN: it must not be read.
-        x = x.masked_fill(_past_end(T, lengths), 0)
+        x = x.masked_fill(past_end(T, lengths), 0)
     if reset is not None:
         given = isinstance(reset, Tensor)
         if not given or reset.shape != (T, B) or reset.dtype != torch.bool:
@@ -129,7 +129,7 @@ def _check(
             )
         reset = reset.to(x.device)
         if lengths is not None:
-            reset = reset & ~_past_end(T, lengths).squeeze(-1)
+            reset = reset & ~past_end(T, lengths).squeeze(-1)
     if state is not None:
         state = schedule.check_state(cell, state, B, x)
     return dispatch.Request(cell, schedule, weights, x, state, lengths, reset, outputs)

@@ -5,8 +5,6 @@ Legend: B batch, T time, I input, O output, L layers, D directions.
 
 import dataclasses
 import inspect
-import math
-import warnings
 from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
@@ -18,8 +16,16 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from treering._errors import UserError, nearest
 from treering._types import State, map_tensors
 from treering.cells.abstract import Cell
+from treering.layers.arguments import (
+    check_dropout,
+    check_flags,
+    check_sizes,
+    map_state,
+    refuse_lengths,
+    split_state,
+)
 from treering.schedules.abstract import Schedule, Wanted
-from treering.unroll import check_lengths, unroll
+from treering.unroll import check_lengths, past_end, unroll
 
 SUFFIXES = ("", "_reverse")
 
@@ -65,9 +71,9 @@ class Recurrent(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        _check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
-        _check_flags(bias=bias, batch_first=batch_first, bidirectional=bidirectional)
-        _check_dropout(dropout, num_layers)
+        check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        check_flags(bias=bias, batch_first=batch_first, bidirectional=bidirectional)
+        check_dropout(dropout, num_layers)
         known = self.cell_options()
         for option in options:
             if option not in known:
@@ -261,7 +267,7 @@ class Recurrent(nn.Module):
         carried: State | None = (state,) if isinstance(state, Tensor) else state
         if not batched:
             x = x.unsqueeze(1)
-            carried = None if carried is None else _with_type(carried, lambda s: s.unsqueeze(1))
+            carried = None if carried is None else map_state(carried, lambda s: s.unsqueeze(1))
         elif self.batch_first and not time_first:
             x = x.transpose(0, 1)
         if x.size(0) == 0:
@@ -296,7 +302,7 @@ class Recurrent(nn.Module):
             )
         if lengths is not None:
             lengths = check_lengths(lengths, x.shape[0], x.shape[1], x.device)
-        states = self._split(state)
+        states = split_state(state, self.num_layers * self.num_directions, type(self).__name__)
         finals = []
         for level in range(self.num_layers):
             top = level == self.num_layers - 1
@@ -345,29 +351,13 @@ class Recurrent(nn.Module):
         if lengths is not None:
             lengths = check_lengths(lengths, x.shape[0], x.shape[1], x.device)
         if lengths is not None:
-            time = torch.arange(x.shape[0], device=x.device).unsqueeze(1)
-            x = x.masked_fill((time >= lengths).unsqueeze(-1), 0)
+            x = x.masked_fill(past_end(x.shape[0], lengths), 0)
         for level in range(self.num_layers):
             for direction in range(self.num_directions):
                 yield self.weights(level, direction), reverse(x, lengths) if direction else x
             if level < self.num_layers - 1:
                 fresh: list[State | None] = [None] * self.num_directions
                 x, _ = self._run_level(level, x, fresh, lengths, None, "all")
-
-    def _split(self, state: State | None) -> list[State | None]:
-        """One state per layer and direction."""
-        count = self.num_layers * self.num_directions
-        if state is None:
-            return [None] * count
-        for part in _parts(state):
-            if not isinstance(part, Tensor) or part.dim() == 0 or part.shape[0] != count:
-                got = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
-                raise UserError(
-                    f"the state of {type(self).__name__} must have num_layers * num_directions ="
-                    f" {count} as the first axis of every tensor, got {got}; pass on what an"
-                    " earlier call returned"
-                )
-        return [_with_type(state, lambda part, i=i: part[i]) for i in range(count)]
 
     def extra_repr(self) -> str:
         text = f"{self.input_size}, {self.hidden_size}"
@@ -392,60 +382,3 @@ def reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
     time = torch.arange(x.shape[0], device=x.device).unsqueeze(1)
     source = torch.where(time < lengths, lengths - 1 - time, time)
     return x.gather(0, source.unsqueeze(-1).expand_as(x))
-
-
-def refuse_lengths(lengths: Tensor | None) -> None:
-    """For packed input."""
-    if lengths is not None:
-        raise UserError("a PackedSequence carries its lengths; leave `lengths` out")
-
-
-def _parts(state: Any) -> Iterator[Any]:
-    """What a state is made of, nested tuples and lists opened."""
-    if isinstance(state, tuple | list) and state:
-        for part in state:
-            yield from _parts(part)
-    else:
-        yield state
-
-
-def _with_type(state: Any, function: Any) -> Any:
-    """`function` on every tensor of a state that may also be a plain tuple or list."""
-    if isinstance(state, Tensor):
-        return function(state)
-    if not isinstance(state, tuple | list):
-        raise UserError(
-            f"a state is a tuple of tensors, as an earlier call returned it; got"
-            f" {type(state).__name__}"
-        )
-    parts = [_with_type(part, function) for part in state]
-    return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
-
-
-def _check_sizes(**sizes: Any) -> None:
-    for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int):
-            raise TypeError(f"{name} should be of type int, got: {type(size).__name__}")
-        if size <= 0:
-            raise ValueError(f"{name} must be greater than zero")
-
-
-def _check_flags(**flags: Any) -> None:
-    for name, flag in flags.items():
-        if not isinstance(flag, bool):
-            raise TypeError(f"{name} should be of type bool, got: {type(flag).__name__}")
-
-
-def _check_dropout(dropout: Any, num_layers: int) -> None:
-    number = isinstance(dropout, int | float) and not isinstance(dropout, bool)
-    if not number or not math.isfinite(dropout) or not 0 <= dropout <= 1:
-        raise ValueError(
-            "dropout should be a number in range [0, 1] representing the probability of an"
-            " element being zeroed"
-        )
-    if dropout > 0 and num_layers == 1:
-        warnings.warn(
-            "dropout option adds dropout after all but last recurrent layer, so non-zero dropout"
-            f" expects num_layers greater than 1, but got dropout={dropout} and num_layers=1",
-            stacklevel=3,
-        )

@@ -11,7 +11,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from treering._errors import UserError, nearest
 from treering._types import State
-from treering.layers.recurrent import Recurrent, refuse_lengths
+from treering.layers.arguments import refuse_lengths
+from treering.layers.recurrent import Recurrent
 from treering.schedules import orders
 from treering.unroll import check_lengths
 

@@ -1,0 +1,91 @@
+"""What the constructor and a call of a layer are given, checked and taken apart.
+
+Legend: B batch, L layers, D directions.
+"""
+
+import math
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+
+from treering._errors import UserError
+from treering._types import State
+
+
+def check_sizes(**sizes: Any) -> None:
+    """Refuse sizes that are no positive integers, in nn.LSTM's words."""
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int):
+            raise TypeError(f"{name} should be of type int, got: {type(size).__name__}")
+        if size <= 0:
+            raise ValueError(f"{name} must be greater than zero")
+
+
+def check_flags(**flags: Any) -> None:
+    """Refuse what is not a bool, in nn.LSTM's words."""
+    for name, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise TypeError(f"{name} should be of type bool, got: {type(flag).__name__}")
+
+
+def check_dropout(dropout: Any, num_layers: int) -> None:
+    """Refuse what is no probability; warn, as nn.LSTM does, where it has no effect."""
+    number = isinstance(dropout, int | float) and not isinstance(dropout, bool)
+    if not number or not math.isfinite(dropout) or not 0 <= dropout <= 1:
+        raise ValueError(
+            "dropout should be a number in range [0, 1] representing the probability of an"
+            " element being zeroed"
+        )
+    if dropout > 0 and num_layers == 1:
+        warnings.warn(
+            "dropout option adds dropout after all but last recurrent layer, so non-zero dropout"
+            f" expects num_layers greater than 1, but got dropout={dropout} and num_layers=1",
+            stacklevel=3,
+        )
+
+
+def refuse_lengths(lengths: Tensor | None) -> None:
+    """Beside packed input, lengths could only contradict it."""
+    if lengths is not None:
+        raise UserError("a PackedSequence carries its lengths; leave `lengths` out")
+
+
+def parts_of(state: Any) -> Iterator[Any]:
+    """What a state is made of, nested tuples and lists opened."""
+    if isinstance(state, tuple | list) and state:
+        for part in state:
+            yield from parts_of(part)
+    else:
+        yield state
+
+
+def map_state(state: Any, function: Any) -> Any:
+    """`function` on every tensor of a state that may also be a plain tuple or list."""
+    if isinstance(state, Tensor):
+        return function(state)
+    if not isinstance(state, tuple | list):
+        raise UserError(
+            f"a state is a tuple of tensors, as an earlier call returned it; got"
+            f" {type(state).__name__}"
+        )
+    parts = [map_state(part, function) for part in state]
+    return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
+
+
+def split_state(state: State | None, count: int, kind: str) -> list[State | None]:
+    """A layer's state, every tensor (L*D, B, ...), as one state per layer and direction.
+
+    Errors: ValueError if any tensor's first axis is not `count` = L*D.
+    """
+    if state is None:
+        return [None] * count
+    for part in parts_of(state):
+        if not isinstance(part, Tensor) or part.dim() == 0 or part.shape[0] != count:
+            got = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
+            raise UserError(
+                f"the state of {kind} must have num_layers * num_directions = {count} as the"
+                f" first axis of every tensor, got {got}; pass on what an earlier call returned"
+            )
+    return [map_state(state, lambda part, i=i: part[i]) for i in range(count)]
