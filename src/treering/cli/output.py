@@ -17,7 +17,7 @@ def show(records: Sequence[Record], page: Path, title: str, as_json: bool) -> No
         print_json({"report": str(page), "results": results(records)})
         return
     with standard_output() as out:
-        out.print(report.terminal_table(records))
+        out.print(report.terminal_table(records, out.width))
         out.print(f"Report: {page}", markup=False, soft_wrap=True)
 
 

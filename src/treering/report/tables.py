@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +20,9 @@ HEADINGS = (
     "wall time",
     "peak memory",
 )
+
+DISPENSABLE = ("peak memory", "wall time", "tokens/s", "parameters")
+"""What a narrow terminal does without, in this order; the page and Markdown have it all."""
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -77,32 +81,65 @@ def _markdown(text: str) -> str:
     return text
 
 
-def terminal_table(records: Iterable[Record]) -> Table:
+def terminal_table(records: Iterable[Record], width: int | None = None) -> Table:
     """All tasks in one table for `rich`, best layer of each task first and bold.
 
-    The task has a column of its own if there are several.
+    The task has a column of its own if there are several. Numbers are never cut: where `width`
+    columns of the terminal do not suffice, measurements of cost are left out, and the caption
+    says which; names break.
     """
     shown = sections(records)
     several = len(shown) > 1
-    caption = explanation(shown[0]) if len(shown) == 1 else None
+    lines = [
+        (section.title if several and row is section.rows[0] else "", *cells(row))
+        for section in shown
+        for row in section.rows
+    ]
+    widths = {
+        heading: max(len(word) for word in (*heading.split(), *(line[place] for line in lines)))
+        for place, heading in enumerate(("task", *HEADINGS))
+    }
+    # A name may take this much before anything is left out for it.
+    widths["layer"] = min(widths["layer"], 24)
+    widths["task"] = min(widths["task"], 24) if several else 0
+    kept, left_out = ["task", *HEADINGS], []
+    while width and len(left_out) < len(DISPENSABLE):
+        if sum(widths[heading] + 2 for heading in kept if widths[heading]) - 2 <= width:
+            break
+        left_out.append(DISPENSABLE[len(left_out)])
+        kept.remove(left_out[-1])
+
+    caption = explanation(shown[0]) if len(shown) == 1 else ""
+    if left_out:
+        caption += f" A wider terminal shows {', '.join(left_out)} too."
     table = Table(
         title=Text(shown[0].title) if len(shown) == 1 else None,
-        caption=Text(caption) if caption else None,
+        title_justify="left",
+        caption=Text(caption.strip()) if caption else None,
         caption_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
     )
-    if several:
-        table.add_column("task", no_wrap=True)
-    for heading in HEADINGS:
-        table.add_column(heading, justify="left" if heading == "layer" else "right")
+    columns = [heading for heading in kept if widths[heading]]
+    for heading in columns:
+        name = heading in ("task", "layer")
+        table.add_column(
+            heading,
+            justify="left" if name else "right",
+            overflow="fold",
+            min_width=None if name else widths[heading],
+        )
+    places = [("task", *HEADINGS).index(heading) for heading in columns]
+    remaining = iter(lines)
     for section in shown:
         for position, row in enumerate(section.rows):
-            # Text and not str: a name such as [red] is a name, not markup.
-            texts = [Text(cell) for cell in cells(row)]
-            if several:
-                texts.insert(0, Text(section.title if position == 0 else ""))
+            line = next(remaining)
             best = position == 0 and row.summary.score is not None and len(section.rows) > 1
             table.add_row(
-                *texts,
+                # Text and not str: a name such as [red] is a name, not markup.
+                *(Text(line[place]) for place in places),
                 style="bold" if best else None,
                 end_section=position == len(section.rows) - 1,
             )
