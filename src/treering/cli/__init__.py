@@ -35,6 +35,8 @@ def application(called: str | None) -> App:
         "Start with: `treering demo`",
         version=lambda: version("treering"),
         help_format="markdown",
+        # Otherwise the parser ends the process, and nobody says how to go on.
+        suppress_keyboard_interrupt=False,
     )
     for place, (name, line) in enumerate(COMMANDS.items()):
         # listing.py, because a module called list would hide the built-in one in this package.
