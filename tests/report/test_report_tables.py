@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from treering.records import Estimate, Record
+from treering.records import Record
 from treering.report import markdown_table, terminal_table, wording
+from treering.report.statistics import Estimate
 from treering.report.styles import styles
 
 MakeRecord = Callable[..., Record]

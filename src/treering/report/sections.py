@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from treering.records import (
+from treering.records import Record, TaskInfo
+from treering.report.statistics import (
     Estimate,
-    Record,
     Summary,
-    TaskInfo,
     baseline_for,
     paired_difference,
     summarise,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from treering.records import Estimate, Record, paired_difference
+from treering.records import Record
 from treering.report.sections import (
     NEAR_CHANCE,
     NEAR_PERFECT,
@@ -11,6 +11,7 @@ from treering.report.sections import (
     Section,
     way_from_chance,
 )
+from treering.report.statistics import Estimate, paired_difference
 
 MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EN DASH}"
