@@ -168,7 +168,27 @@ class Tree(Schedule):
         fields = len(cell.state_type._fields)
         template = cell.state_type(*[like.new_zeros(batch, K, cell.hidden_size)] * fields)
         count = torch.zeros(batch, dtype=torch.int64, device=like.device)
-        return check_like(tree, TreeState(template, template, count), type(cell).__name__)
+        tree = check_like(tree, TreeState(template, template, count), type(cell).__name__)
+        self._check_slots(tree.length, K)
+        return tree
+
+    def _check_slots(self, length: Tensor, K: int) -> None:
+        """Refuse a state that cannot have come from as many tokens as it says, length (B,)."""
+        for n in set(length.tolist()):
+            if n < 0:
+                raise UserError(f"the length of a tree's state must not be negative, got {n}")
+            blocks = self._blocks(n)
+            if blocks > K:
+                raise UserError(
+                    f"{self} carries {blocks} blocks after {n} tokens, but the state has room for"
+                    f" {K}; pass on a state as an earlier call under the same bracket returned it"
+                )
+
+    def _blocks(self, n: int) -> int:
+        """Slots that the state after n tokens needs."""
+        if self.bracket == "random":
+            return shift_reduce.program(shift_reduce.random_ranks(self.seed), n, 0).slots
+        return n.bit_length() if self.bracket == "balanced" else 1
 
 
 def _widen(carried: balanced.Carried | None, levels: int) -> balanced.Carried | None:
