@@ -195,12 +195,14 @@ def explain(layer: Any, x: Any, lengths: Tensor | None = None) -> Explanation:
     """Which schedule and kernel would run `layer(x)`, and why: an Explanation, printable.
 
     layer: a treering layer, alone or in `Reordered`. x: its input, (T, B, I) or (B, T, I) with
-    `batch_first`. The call runs the layer once, on x, without gradients.
+    `batch_first`. The call runs the layer once, on x, without gradients; dropout's random numbers
+    are given back.
     """
     lines: list[str] = []
     token = _listener.set(lines.append)
+    devices = [x.data.device] if x.is_cuda else []
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices):
             layer(x, lengths=lengths)
     finally:
         _listener.reset(token)
