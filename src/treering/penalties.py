@@ -57,8 +57,9 @@ class LpPenalty(nn.Module):
         # In a tuple so that the layer's parameters are not registered a second time.
         self._layer = (_layer_of(layer),)
         names = self.names()
-        a = torch.tensor([self._value(weights, name, 0.0) for name in names])
-        p = torch.tensor([self._value(exponents, name, 2.0) for name in names])
+        like = next(self._layer[0].parameters())
+        a = like.new_tensor([self._value(weights, name, 0.0) for name in names])
+        p = like.new_tensor([self._value(exponents, name, 2.0) for name in names])
         if not bool((a >= 0).all()) or not bool(a.isfinite().all()):
             raise UserError(f"weights must be finite and not negative, got {weights}")
         if not bool((p > 0).all()) or not bool(p.isfinite().all()):
@@ -142,8 +143,8 @@ class AssociativityPenalty(nn.Module):
         mean over (a, b, c) of || merge(merge(a, b), c) - merge(a, merge(b, c)) ||^2 / width
 
     The triples are neighbouring blocks of equal size, of every size, of every layer: exactly
-    those that another bracket would join in the other order. Zero for an associative merge, for
-    which every bracket computes the same function.
+    those that another bracket would join in the other order, in the order in which the layer reads
+    them. Zero for an associative merge, for which every bracket computes the same function.
 
     layer: a layer whose cell merges (pr-lstm, pr-rnn). Call it with what the layer is called with,
     `penalty(x, lengths=None)`; it returns a scalar, 0 where no sequence has three tokens.
@@ -154,6 +155,7 @@ class AssociativityPenalty(nn.Module):
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self._layer = (_layer_of(layer),)
+        self._given = (layer,)
         if not isinstance(self._layer[0].cell, MergeCell):
             raise TypeError(
                 f"{type(self._layer[0]).__name__} merges nothing; AssociativityPenalty takes a"
@@ -161,8 +163,10 @@ class AssociativityPenalty(nn.Module):
             )
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        layer = self._layer[0]
+        layer, given = self._layer[0], self._given[0]
         cell = cast(MergeCell, layer.cell)
+        if isinstance(given, Reordered):
+            x, _ = given.reorder(x, lengths)
         squares, count = x.new_zeros(()), 0
         for weights, inputs in layer.meets(x, lengths):
             for states, valid in block_levels(cell, weights, inputs, lengths):

@@ -65,7 +65,7 @@ class Reordered(nn.Module):
                 y, lengths = y.index_select(batch_axis, order), lengths[order.cpu()]
             packed = pack_padded_sequence(y, lengths, batch_first=self.layer.batch_first)
             return input._replace(data=packed.data), last
-        x, order = self._reorder(input, lengths)
+        x, order = self.reorder(input, lengths)
         y, last = self.layer(x, state, lengths)
         return self._gather(y, orders.inverse(order)), last
 
@@ -81,7 +81,7 @@ class Reordered(nn.Module):
         if isinstance(input, PackedSequence):
             refuse_lengths(lengths)
             input, lengths = pad_packed_sequence(input, batch_first=self.layer.batch_first)
-        x, _ = self._reorder(input, lengths)
+        x, _ = self.reorder(input, lengths)
         return self.layer.reduce(x, lengths, state)
 
     def step(self, x_t: Tensor, state: State | Tensor | None = None) -> tuple[Tensor, Any]:
@@ -98,8 +98,8 @@ class Reordered(nn.Module):
                 " after the reset; split the sequences there instead"
             )
 
-    def _reorder(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-        """x in reading order, and that order (T, B)."""
+    def reorder(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The layer's input in reading order, and that order (T, B)."""
         if x.dim() not in (2, 3):
             raise ValueError(
                 f"{type(self.layer).__name__}: Expected input to be 2D or 3D, got"

@@ -21,7 +21,7 @@ def block_levels(
     """
     T, B, _ = x.shape
     time = torch.arange(T, device=x.device).unsqueeze(1)
-    valid = (time < (T if lengths is None else lengths)).expand(T, B)
+    valid = (time < (T if lengths is None else lengths.to(x.device))).expand(T, B)
     states = cell.leaf(weights, x)
     yield states, valid
     while len(valid) > 1:
