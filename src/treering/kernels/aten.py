@@ -25,5 +25,7 @@ def run(
     hidden = [part.unsqueeze(0) for part in state]
     first = hidden if operator is torch.lstm else hidden[0]
     biased = len(parameters) == 4
-    outputs, *last = operator(x, first, list(parameters), biased, 1, 0.0, False, False, False)
+    # cuDNN differentiates only what ran in its training mode; without dropout it changes nothing.
+    train = torch.is_grad_enabled()
+    outputs, *last = operator(x, first, list(parameters), biased, 1, 0.0, train, False, False)
     return outputs, tuple(part.squeeze(0) for part in last)
