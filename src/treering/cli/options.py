@@ -101,6 +101,10 @@ class TrainingOptions:
     """Adam's step size."""
     clip: Annotated[Positive | None, _by_task("clip")] = None
     """Greatest norm of the gradient."""
+    validate_every: Whole | None = None
+    """Updates between validations; texts are validated after every epoch without it."""
+    stop_at: Positive | None = None
+    """Stop as soon as three validations in a row are at least this accurate, for instance 1."""
     train_length: Annotated[Whole | None, _by_task("train_length")] = None
     """Longest sequence trained on."""
     test_length: Annotated[Whole | None, _by_task("test_length")] = None

@@ -19,7 +19,8 @@ class Bars:
         self.done = 0
         self.quiet = quiet
         self.console = Console(file=sys.stderr)
-        self.shown = self.console.is_terminal and not quiet
+        # Not the console's own word: with FORCE_COLOR, set in many a CI, a pipe is one to it.
+        self.shown = sys.stderr.isatty() and not quiet
         self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),

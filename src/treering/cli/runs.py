@@ -159,6 +159,8 @@ def _settings(task: GeneratedTask | DatasetTask, options: TrainingOptions) -> Se
         "clip": options.clip,
         "steps": options.steps,
         "epochs": options.epochs,
+        "validation_every": options.validate_every,
+        "stop_at_accuracy": options.stop_at,
     }
     if isinstance(task, DatasetTask):
         return Settings(**common, log_every=20)
@@ -289,7 +291,8 @@ def _enough_memory() -> Iterator[None]:
         yield
     except RuntimeError as error:
         # PyTorch has a class of its own for this on accelerators only.
-        if "allocate memory" not in str(error) and not isinstance(error, torch.OutOfMemoryError):
+        told = any(words in str(error) for words in ("allocate memory", "Storage size calculation"))
+        if not told and not isinstance(error, torch.OutOfMemoryError):
             raise
         raise UserError(
             "not enough memory for this model and batch; write a smaller --batch-size or"
