@@ -184,6 +184,26 @@ def test_ctrl_c_before_a_run_is_not_a_traceback(
     assert (outcome.code, outcome.out, outcome.err) == (130, "", "treering: stopped\n")
 
 
+@pytest.mark.parametrize("columns", [80, 120])
+def test_list_cuts_nothing_on_a_narrow_terminal(
+    columns: int, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = call("list", "--json").json
+    monkeypatch.setattr(streams, "WIDE", columns)
+    shown = call("list").out
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= columns
+    words = " ".join(shown.split())
+    for layer in content["layers"]:
+        assert layer["class"] in words
+        for option in layer["options"]:
+            assert f"{option}=" in words
+    for task in content["tasks"]:
+        numbers = [task.get(name, "") for name in ("symbols", "classes", "output_length_at_10")]
+        (line,) = [line for line in shown.splitlines() if line.startswith(f"{task['name']} ")]
+        assert line.split()[-3:] == list(map(str, numbers)) or "symbols" not in task
+
+
 class Unwritable(io.TextIOWrapper):
     """Standard output on a full disk, or with a reader that has gone."""
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import psutil
 import torch
-from rich.table import Table
 
 from treering import explain, layers
 from treering.cli.options import Flag
 from treering.cli.runs import processor
-from treering.cli.streams import print_json, standard_output
+from treering.cli.streams import plain_table, print_json, standard_output
 from treering.dispatch import requested
 from treering.tasks.text import locate
 
@@ -58,15 +57,14 @@ def doctor_(*, json: Flag = False) -> None:
     if json:
         print_json(found)
         return
-    machine = Table(show_header=False, title="Machine", title_justify="left")
+    machine = plain_table("Machine", header=False)
     for name, value in found["machine"].items():
-        machine.add_row(name.replace("_", " "), str(value))
-    layers_ = Table(title="What runs, and why", title_justify="left")
-    layers_.add_column("layer", no_wrap=True)
-    layers_.add_column("schedule: kernel (reason)")
+        machine.add_row(name.replace("_gib", " (GiB)"), str(value))
+    ran = plain_table("What runs, and why")
+    ran.add_column("layer", no_wrap=True)
+    ran.add_column("schedule: kernel (reason)")
     for row in found["layers"]:
-        layers_.add_row(row["layer"], row["runs"])
+        ran.add_row(row["layer"], row["runs"])
     with standard_output() as out:
-        out.print(machine)
-        out.print(layers_)
+        out.print(machine, "", ran, "", sep="\n")
         out.print("TREERING_KERNELS=reference turns kernels off.")

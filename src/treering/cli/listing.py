@@ -3,12 +3,14 @@
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from treering import layers, tasks
 from treering._errors import UserError
 from treering.cli.options import Flag
 from treering.cli.runs import DATASETS
-from treering.cli.streams import print_json, standard_output
+from treering.cli.specs import COMMON, PARTS, SCHEDULES, value_text
+from treering.cli.streams import plain_table, print_json, standard_output
 from treering.dispatch import default_schedule
 
 
@@ -24,7 +26,7 @@ def describe_layers() -> list[dict[str, Any]]:
                 "name": name,
                 "class": f"tr.{layer.__name__}",
                 "schedule": type(default_schedule(cell)).__name__,
-                "options": {k: str(v) for k, v in layer.cell_options().items()},
+                "options": layer.cell_options(),
                 "summary": summary.rstrip(":"),
             }
         )
@@ -85,24 +87,42 @@ def list_(
             out.print(markdown_layers(), markup=False, soft_wrap=True)
             return
         out.print(_layers())
+        out.print(_additions(), markup=False)
         out.print(_tasks())
         out.print("and any CSV, TSV or JSONL file with a text and a label column")
 
 
 def _layers() -> Table:
-    table = Table(title="Layers", title_justify="left")
-    for heading in ("name", "class", "along time", "options", "what it is"):
-        table.add_column(heading, no_wrap=heading in ("name", "class"))
+    table = plain_table("Layers")
+    table.add_column("name", no_wrap=True)
+    table.add_column("what it is; its class, what runs it along time, its options")
     for row in describe_layers():
-        options = ", ".join(f"{k}={v}" for k, v in row["options"].items())
-        table.add_row(row["name"], row["class"], row["schedule"], options, row["summary"])
+        about = [row["class"], row["schedule"], *_options(row["options"])]
+        # A summary is written for Markdown.
+        table.add_row(row["name"], Text(f"{row['summary'].replace('`', '')}\n{', '.join(about)}"))
     return table
 
 
+def _additions() -> str:
+    lines = [
+        f"every layer: {', '.join(_options(COMMON))}, schedule={'|'.join(SCHEDULES)}",
+        *(f"around it: {', '.join([f'+{part}', *_options(PARTS[part])])}" for part in PARTS),
+        "for instance: ql-lstm:num_layers=2:shared_blocks=1+tree-order+lp:exponents=0.5",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _options(defaults: dict[str, Any]) -> list[str]:
+    return [f"{name}={value_text(value)}" for name, value in defaults.items()]
+
+
 def _tasks() -> Table:
-    table = Table(title="Tasks", title_justify="left")
-    for heading in ("name", "kind", "symbols", "classes", "answers to 10 symbols"):
-        table.add_column(heading, no_wrap=heading == "name")
+    table = plain_table("Tasks")
+    table.add_column("name", no_wrap=True)
+    # Wide enough for its longest word and two, so that none is cut.
+    table.add_column("kind", min_width=len("text classification"))
+    for heading in ("symbols", "classes", "outputs for 10"):
+        table.add_column(heading, justify="right", width=len("symbols"))
     for row in describe_tasks():
         numbers = (row.get(k, "") for k in ("symbols", "classes", "output_length_at_10"))
         table.add_row(row["name"], row["level"], *map(str, numbers))

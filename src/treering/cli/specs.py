@@ -141,10 +141,11 @@ def _value(key: str, value: str, kind: type, text: str) -> Any:
 
 
 def _spelled(name: str, options: tuple[tuple[str, Any], ...]) -> str:
-    return ":".join([name, *(f"{key}={_text(value)}" for key, value in options)])
+    return ":".join([name, *(f"{key}={value_text(value)}" for key, value in options)])
 
 
-def _text(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """An option's value as a specification writes it."""
     if isinstance(value, bool):
         return str(value).lower()
     # A plus sign, as in 1e+16, would begin an addition.

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Table
 
 from treering._errors import UserError
 
@@ -39,6 +41,19 @@ def standard_output() -> Iterator[Console]:
         discard_output()
         reason = error.strerror or error
         raise UserError(f"cannot write the result to standard output: {reason}") from None
+
+
+def plain_table(title: str, *, header: bool = True) -> Table:
+    """A table with no lines but one under its headings, so that 80 columns go far."""
+    return Table(
+        title=title,
+        title_justify="left",
+        show_header=header,
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+    )
 
 
 def print_json(content: Any) -> None:
