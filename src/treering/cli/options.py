@@ -126,6 +126,9 @@ class RunOptions:
     """A PyTorch device such as cpu or cuda."""
     threads: Whole | None = None
     """Threads that PyTorch uses; all cores without it. Results depend on it in the last bits."""
+    jobs: Whole | None = None
+    """Runs at the same time, each in a process of its own; without it one per core, or per thread
+    given. `train` has one run."""
     json: Flag = False
     """Print the result as JSON, and nothing else, on standard output."""
 

@@ -1,8 +1,6 @@
 """Progress on a terminal: a bar for the run, a count of the runs; in a pipe a line per run."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from time import perf_counter
 from types import TracebackType
 from typing import Self
@@ -16,7 +14,7 @@ class Bars:
 
     def __init__(self, runs: int, *, quiet: bool = False) -> None:
         self.runs = runs
-        self.done = 0
+        self.begun = 0
         self.quiet = quiet
         self.console = Console(file=sys.stderr)
         # Not the console's own word: with FORCE_COLOR, set in many a CI, a pipe is one to it.
@@ -44,42 +42,40 @@ class Bars:
     ) -> None:
         self.bars.stop()
 
-    @contextmanager
-    def run(self, title: str) -> Iterator["RunBar"]:
-        """One run's bar; a line saying how long it took when it is done."""
-        began = perf_counter()
-        self.done += 1
-        number = f"[{self.done}/{self.runs}] " if self.runs > 1 else ""
-        bar = RunBar(self.bars, f"{number}{title}")
-        yield bar
-        bar.remove()
-        if not self.quiet:
-            how = f"{perf_counter() - began:.1f} s" if bar.trained else "finished before"
-            self.console.print(f"{number}{title}: {how}", highlight=False, markup=False)
+    def add(self, title: str) -> "RunBar":
+        """One more run's bar."""
+        self.begun += 1
+        number = f"[{self.begun}/{self.runs}] " if self.runs > 1 else ""
+        return RunBar(self, f"{number}{title}")
 
 
 class RunBar:
     """What `treering.training` calls a Progress, as a bar."""
 
-    def __init__(self, bars: Progress, title: str) -> None:
+    def __init__(self, bars: Bars, title: str) -> None:
         self.bars = bars
+        self.title = title
+        self.began = perf_counter()
         self.trained = False
-        self.task = bars.add_task(title.replace("[", r"\["), total=None, note="")
+        self.bar = bars.bars.add_task(title.replace("[", r"\["), total=None, note="")
 
     def start(self, total: int) -> None:
         self.trained = True
-        self.bars.update(self.task, total=total)
+        self.bars.bars.update(self.bar, total=total)
 
     def advance(self, step: int, loss: float, accuracy: float) -> None:
-        self.bars.update(
-            self.task, completed=step, note=f"loss {loss:.3f}  accuracy {accuracy:.3f}"
-        )
+        note = f"loss {loss:.3f}  accuracy {accuracy:.3f}"
+        self.bars.bars.update(self.bar, completed=step, note=note)
 
     def message(self, text: str) -> None:
-        self.bars.update(self.task, note=text)
+        self.bars.bars.update(self.bar, note=text)
 
     def stop(self) -> None:
-        """The bar stays until the command is done with the run."""
+        """The bar stays until the command is done with the run: see `finish`."""
 
-    def remove(self) -> None:
-        self.bars.remove_task(self.task)
+    def finish(self) -> None:
+        """Take the bar away; a line says how long the run took."""
+        self.bars.bars.remove_task(self.bar)
+        if not self.bars.quiet:
+            took = f"{perf_counter() - self.began:.1f} s" if self.trained else "finished before"
+            self.bars.console.print(f"{self.title}: {took}", highlight=False, markup=False)

@@ -4,7 +4,7 @@ import platform
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,10 +24,19 @@ from treering.cli.options import (
 )
 from treering.cli.progress import Bars
 from treering.cli.specs import LayerSpec
+from treering.cli.workers import run_in_processes
 from treering.models import Classifier, Transducer
 from treering.records import Environment, ModelInfo, Record, TaskInfo
 from treering.tasks import DatasetTask, GeneratedTask
-from treering.training import Curriculum, Interrupted, LengthGrid, Settings, fit, run_id
+from treering.training import (
+    Curriculum,
+    Interrupted,
+    LengthGrid,
+    Progress,
+    Settings,
+    fit,
+    run_id,
+)
 from treering.training.seeds import derive
 
 DATASETS = ("r8",)
@@ -214,7 +223,7 @@ def folder_of(protocol: Protocol, spec: LayerSpec, seed: int) -> Path:
     return protocol.run.out / protocol.task.name / layer / f"seed{seed}-{name}"
 
 
-def run_one(protocol: Protocol, spec: LayerSpec, seed: int, bars: Bars) -> Record:
+def run_one(protocol: Protocol, spec: LayerSpec, seed: int, progress: Progress) -> Record:
     """Train and evaluate one model, or take up where an earlier call of the same left off."""
     model, penalties, ran = build(protocol, spec, seed)
     task = protocol.task
@@ -225,7 +234,7 @@ def run_one(protocol: Protocol, spec: LayerSpec, seed: int, bars: Bars) -> Recor
             ["train", protocol.word, "--layer", spec.text, "--seed", str(seed)],
             *protocol.given,
             protocol.run,
-            leave_out=("out", "json"),
+            leave_out=("out", "json", "jobs"),
         ),
         task=TaskInfo(
             name=task.name,
@@ -254,7 +263,7 @@ def run_one(protocol: Protocol, spec: LayerSpec, seed: int, bars: Bars) -> Recor
         seed=seed,
         environment=environment(protocol.run.device),
     )
-    with bars.run(f"{spec.text} seed {seed}") as progress, _enough_memory():
+    with _enough_memory():
         return fit(
             model,
             task,
@@ -269,20 +278,58 @@ def run_one(protocol: Protocol, spec: LayerSpec, seed: int, bars: Bars) -> Recor
 
 
 def run_all(protocol: Protocol, specs: Sequence[LayerSpec], seeds: Sequence[int]) -> list[Record]:
-    """Every layer with every seed; all layers of the first seed first."""
+    """Every layer with every seed, all layers of the first seed first, several at a time.
+
+    Records come in that order. KeyboardInterrupt after Ctrl-C, with all runs saved.
+    """
     for spec in specs:
         # All of them before the first starts: a mistake in the last must not show after an hour.
         with _enough_memory():
             build(protocol, spec, seeds[0])
-    records = []
-    with Bars(len(specs) * len(seeds), quiet=protocol.run.json) as bars:
-        try:
-            for seed in seeds:
-                for spec in specs:
-                    records.append(run_one(protocol, spec, seed, bars))
-        except Interrupted as stop:
-            raise KeyboardInterrupt(str(stop)) from None
-    return records
+    runs = [(spec, seed) for seed in seeds for spec in specs]
+    jobs, threads = _share(protocol.run, len(runs))
+    run = replace(protocol.run, threads=threads)
+    with Bars(len(runs), quiet=run.json) as bars:
+        if jobs == 1:
+            return [_run_here(replace(protocol, run=run), *one, bars) for one in runs]
+        calls = [
+            (f"{spec.text} seed {seed}", (protocol.word, protocol.given, run, spec, seed))
+            for spec, seed in runs
+        ]
+        run_in_processes(_run_alone, calls, jobs, bars)
+    return [Record.load(folder_of(protocol, spec, seed)) for spec, seed in runs]
+
+
+def _share(run: RunOptions, runs: int) -> tuple[int, int | None]:
+    """How many runs at a time, and how many threads for each (None: PyTorch's choice)."""
+    if run.device != "cpu" or runs == 1:
+        return 1 if run.jobs is None else min(run.jobs, runs), run.threads
+    cores = psutil.cpu_count(logical=True) or 1
+    jobs = run.jobs or max(1, cores // (run.threads or 1))
+    jobs = min(jobs, runs)
+    return jobs, run.threads or (max(1, cores // jobs) if jobs > 1 else None)
+
+
+def _run_here(protocol: Protocol, spec: LayerSpec, seed: int, bars: Bars) -> Record:
+    bar = bars.add(f"{spec.text} seed {seed}")
+    try:
+        record = run_one(protocol, spec, seed, bar)
+    except Interrupted as stop:
+        raise KeyboardInterrupt(str(stop)) from None
+    bar.finish()
+    return record
+
+
+def _run_alone(
+    word: str,
+    given: tuple[TaskOptions, ModelOptions, TrainingOptions],
+    run: RunOptions,
+    spec: LayerSpec,
+    seed: int,
+    progress: Progress,
+) -> None:
+    """One run in a process of its own; its record is in its folder."""
+    run_one(prepare(word, *given, run), spec, seed, progress)
 
 
 @contextmanager

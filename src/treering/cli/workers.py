@@ -1,0 +1,174 @@
+"""Several runs at the same time, each in a process of its own.
+
+A small model does not keep two cores busy: threads wait for each other at every operation, and
+for milliseconds if anything else runs on the machine. One process and one thread per run keeps
+every core at work, and its peak memory is the run's own.
+"""
+
+import multiprocessing
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from time import perf_counter
+from typing import Any
+
+from treering._errors import UserError
+from treering.cli.progress import Bars, RunBar
+from treering.training import Interrupted
+
+QUIET_SECONDS = 0.1
+"""Between two words of a run on how far it is."""
+
+
+class Reporter:
+    """What `treering.training` calls a Progress, at the run's end of a pipe.
+
+    The other end says "stop" when the user pressed Ctrl-C; here that becomes the signal which
+    the training loop waits for.
+    """
+
+    def __init__(self, pipe: Connection) -> None:
+        self.pipe = pipe
+        self.spoke = 0.0
+
+    def start(self, total: int) -> None:
+        self._tell("start", total)
+
+    def advance(self, step: int, loss: float, accuracy: float) -> None:
+        self._listen()
+        if perf_counter() - self.spoke > QUIET_SECONDS:
+            self._tell("advance", step, loss, accuracy)
+
+    def message(self, text: str) -> None:
+        self._listen()
+        self._tell("message", text)
+
+    def stop(self) -> None:
+        """The process ends with the run."""
+
+    def _tell(self, what: str, *details: Any) -> None:
+        self.spoke = perf_counter()
+        self.pipe.send((what, details))
+
+    def _listen(self) -> None:
+        if self.pipe.poll():
+            self.pipe.recv()
+            signal.raise_signal(signal.SIGINT)
+
+
+@dataclass
+class _Running:
+    index: int
+    process: BaseProcess
+    bar: RunBar
+
+
+def work(pipe: Connection, run: Any, arguments: tuple[Any, ...]) -> None:
+    """In the new process: `run(*arguments, reporter)`, and how it ended."""
+    # Until here Ctrl-C was ignored, so that an import does not end in a traceback.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        run(*arguments, Reporter(pipe))
+    except Interrupted as stop:
+        pipe.send(("interrupted", (str(stop),)))
+    except UserError as error:
+        pipe.send(("mistake", (str(error),)))
+    except KeyboardInterrupt:
+        pipe.send(("interrupted", ("",)))
+    else:
+        pipe.send(("done", ()))
+
+
+def run_in_processes(
+    run: Any, calls: Sequence[tuple[str, tuple[Any, ...]]], jobs: int, bars: Bars
+) -> None:
+    """Run `run(*arguments, progress)` for every (title, arguments), at most `jobs` at a time.
+
+    Raises KeyboardInterrupt after Ctrl-C, when all that ran have saved; UserError, after stopping
+    the others, if one of them does.
+    """
+    context = multiprocessing.get_context("spawn")
+    waiting = list(enumerate(calls))[::-1]
+    running: dict[Connection, _Running] = {}
+    stopped: list[str] = []
+    mistakes: list[str] = []
+
+    def begin() -> None:
+        index, (title, arguments) = waiting.pop()
+        here, there = context.Pipe()
+        process = context.Process(target=work, args=(there, run, arguments), daemon=True)
+        with _ctrl_c_ignored():
+            process.start()
+        there.close()
+        running[here] = _Running(index, process, bars.add(title))
+
+    def stop_all() -> None:
+        waiting.clear()
+        for pipe in running:
+            # A run that has just ended no longer listens.
+            with _gone_is_fine():
+                pipe.send("stop")
+
+    def hear(pipe: Connection) -> None:
+        one = running[pipe]
+        try:
+            what, details = pipe.recv()
+        except EOFError:
+            one.process.join()
+            raise RuntimeError(
+                f"the process of {one.bar.title} ended with exit code {one.process.exitcode} and"
+                " no word; what it printed is above"
+            ) from None
+        if what in ("start", "advance", "message"):
+            getattr(one.bar, what)(*details)
+            return
+        del running[pipe]
+        pipe.close()
+        one.process.join()
+        one.bar.finish()
+        if what == "interrupted":
+            stopped.extend(details)
+        elif what == "mistake":
+            mistakes.extend(details)
+            stop_all()
+
+    try:
+        while waiting or running:
+            try:
+                while waiting and len(running) < jobs:
+                    begin()
+                for pipe in wait(list(running)):
+                    assert isinstance(pipe, Connection)
+                    hear(pipe)
+            except KeyboardInterrupt:
+                if stopped or not running:
+                    raise
+                stopped.append("")
+                stop_all()
+    finally:
+        for one in running.values():
+            one.process.terminate()
+    if mistakes:
+        raise UserError(mistakes[0])
+    if stopped:
+        raise KeyboardInterrupt(next((text for text in stopped if text), ""))
+
+
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+@contextmanager
+def _gone_is_fine() -> Iterator[None]:
+    try:
+        yield
+    except (BrokenPipeError, ConnectionResetError):
+        return
