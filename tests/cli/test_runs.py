@@ -20,7 +20,7 @@ from treering.records import Record, find_records
 from .conftest import COLUMNS, FAST, FAST_TEXT, Call, assert_mistake, reviews, write_reviews
 
 TRAIN = ["train", "parity_check", "--layer=pr-lstm", *FAST]
-COMPARE = ["compare", "parity_check", "--layers=lstm,pr-lstm", "--seeds=1", *FAST]
+COMPARE = ["compare", "parity_check", "--layers=lstm,pr-lstm", "--seeds=1", *FAST, "--jobs=1"]
 
 
 def the_run(out: Path, layer: str = "pr-lstm") -> Path:

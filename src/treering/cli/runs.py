@@ -26,7 +26,7 @@ from treering.cli.progress import Bars
 from treering.cli.specs import LayerSpec
 from treering.cli.workers import run_in_processes
 from treering.models import Classifier, Transducer
-from treering.records import Environment, ModelInfo, Record, TaskInfo
+from treering.records import FILE_NAME, Environment, ModelInfo, Record, TaskInfo
 from treering.tasks import DatasetTask, GeneratedTask
 from treering.training import (
     Curriculum,
@@ -287,37 +287,45 @@ def run_all(protocol: Protocol, specs: Sequence[LayerSpec], seeds: Sequence[int]
         with _enough_memory():
             build(protocol, spec, seeds[0])
     runs = [(spec, seed) for seed in seeds for spec in specs]
-    jobs, threads = _share(protocol.run, len(runs))
+    left = [one for one in runs if not _is_finished(folder_of(protocol, *one))]
+    jobs, threads = _share(protocol.run, len(left))
     run = replace(protocol.run, threads=threads)
     with Bars(len(runs), quiet=run.json) as bars:
-        if jobs == 1:
-            return [_run_here(replace(protocol, run=run), *one, bars) for one in runs]
+        # No process for what is finished, and none where one run at a time is wanted.
+        here = runs if jobs == 1 else [one for one in runs if one not in left]
+        for one in here:
+            _run_here(replace(protocol, run=run), *one, bars)
         calls = [
             (f"{spec.text} seed {seed}", (protocol.word, protocol.given, run, spec, seed))
             for spec, seed in runs
+            if (spec, seed) not in here
         ]
         run_in_processes(_run_alone, calls, jobs, bars)
     return [Record.load(folder_of(protocol, spec, seed)) for spec, seed in runs]
 
 
+def _is_finished(folder: Path) -> bool:
+    return (folder / FILE_NAME).exists() and Record.load(folder).status == "finished"
+
+
 def _share(run: RunOptions, runs: int) -> tuple[int, int | None]:
     """How many runs at a time, and how many threads for each (None: PyTorch's choice)."""
-    if run.device != "cpu" or runs == 1:
-        return 1 if run.jobs is None else min(run.jobs, runs), run.threads
+    if run.device != "cpu" or runs <= 1:
+        # On an accelerator runs would share its memory: only as many as asked for.
+        return min(run.jobs or 1, max(runs, 1)), run.threads
     cores = psutil.cpu_count(logical=True) or 1
     jobs = run.jobs or max(1, cores // (run.threads or 1))
     jobs = min(jobs, runs)
     return jobs, run.threads or (max(1, cores // jobs) if jobs > 1 else None)
 
 
-def _run_here(protocol: Protocol, spec: LayerSpec, seed: int, bars: Bars) -> Record:
+def _run_here(protocol: Protocol, spec: LayerSpec, seed: int, bars: Bars) -> None:
     bar = bars.add(f"{spec.text} seed {seed}")
     try:
-        record = run_one(protocol, spec, seed, bar)
+        run_one(protocol, spec, seed, bar)
     except Interrupted as stop:
         raise KeyboardInterrupt(str(stop)) from None
     bar.finish()
-    return record
 
 
 def _run_alone(

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from treering._errors import UserError
-from treering.tasks.abstract import Batch, DatasetTask, GeneratedTask
+from treering.tasks.abstract import Batch, DatasetTask, GeneratedTask, Task
 from treering.training.seeds import generator
-from treering.training.settings import Curriculum
+from treering.training.settings import Curriculum, Settings
 
 
 class GeneratedBatches:
@@ -100,3 +100,19 @@ class DatasetBatches:
 
 
 BatchSource = GeneratedBatches | DatasetBatches
+
+
+def batches_of(task: Task, settings: Settings, seed: int) -> tuple[BatchSource, int]:
+    """Where batches come from, and after how many of them training ends."""
+    if isinstance(task, DatasetTask):
+        source = DatasetBatches(task, settings.batch_size, seed)
+        return source, settings.steps or (settings.epochs or 0) * source.steps_per_epoch
+    if isinstance(task, GeneratedTask):
+        steps = settings.steps or 0
+        return (
+            GeneratedBatches(task, settings.curriculum, settings.batch_size, steps, seed),
+            steps,
+        )
+    raise TypeError(
+        f"cannot train on a {type(task).__name__}: give a GeneratedTask or a DatasetTask"
+    )

@@ -23,7 +23,7 @@ from treering._errors import UserError
 from treering.records import FILE_NAME, Cost, CurvePoint, Evaluation, LengthScore, Record, Status
 from treering.tasks.abstract import DatasetTask, GeneratedTask, Task
 from treering.training import checkpoint
-from treering.training.batches import BatchSource, DatasetBatches, GeneratedBatches
+from treering.training.batches import batches_of
 from treering.training.checkpoint import Best, Position
 from treering.training.cost import Stopwatch, peak_memory
 from treering.training.evaluate import (
@@ -37,8 +37,9 @@ from treering.training.evaluate import (
 )
 from treering.training.interrupt import CtrlC, Interrupted
 from treering.training.progress import Progress, Silent
-from treering.training.seeds import derive, fingerprint, generator
-from treering.training.settings import Settings
+from treering.training.seeds import fingerprint
+from treering.training.settings import Settings, completed
+from treering.training.state import TrainingState
 
 Penalty = Callable[[], Tensor] | nn.Module
 TRAINING_PARTS = ("data", "forward", "backward", "optimizer")
@@ -134,13 +135,13 @@ class _Run:
         self.began = perf_counter()
         self.model = model.to(device)
         self.task = task
-        self.settings = settings = _completed(settings, task)
+        self.settings = settings = completed(settings, task)
         self.folder = folder
         self.seed = seed
         self.penalties = tuple(penalties)
         self.device = device
         self.ctrl_c = ctrl_c
-        self.source, self.steps = _source(task, settings, seed)
+        self.source, self.steps = batches_of(task, settings, seed)
         self.modules = {"model": model} | {
             f"penalty.{number}": penalty.to(device)
             for number, penalty in enumerate(self.penalties)
@@ -156,7 +157,7 @@ class _Run:
             )
         )
         self.optimizer = _adam(self.parameters, settings.learning_rate)
-        self.best: dict[str, Tensor] = {}
+        self.state = TrainingState(self.modules, self.optimizer, self.source, device)
         self.position = Position(threads=torch.get_num_threads())
         self.wall_before = 0.0
         self.saved_step: int | None = None
@@ -195,7 +196,7 @@ class _Run:
                     f"{self.folder} holds a run's {FILE_NAME} but its {checkpoint.FILE_NAME} is "
                     f"missing; choose another folder, or {checkpoint.START_OVER}"
                 )
-            self._seed_dropout()
+            self.state.seed_dropout(self.seed)
             # Before the first step, so that a folder that cannot be written is known at once.
             self._save("running")
             return None
@@ -204,7 +205,7 @@ class _Run:
         if has_record:
             existing = Record.load(self.folder)
             if existing.status == "finished":
-                self._use_selected()
+                self.state.use_best(self.folder)
                 return existing
             self.record.created = existing.created
         self._publish("running")
@@ -248,7 +249,7 @@ class _Run:
         """Evaluate the selected parameters; the checkpoint is written before."""
         if self.saved_step != self.position.step:
             self._save("running")
-        self._use_selected()
+        self.state.use_best(self.folder)
         with Stopwatch(self.position.seconds, self.device).part("evaluation"):
             self.record.evaluation = self._evaluate(progress)
         self._publish("finished")
@@ -351,7 +352,7 @@ class _Run:
             position.best is None or validated > position.best.accuracy
         ):
             position.best = Best(accuracy=validated, step=position.step, epoch=self.source.epoch)
-            self.best = checkpoint.copies(checkpoint.tensors_of(self.model, "best"))
+            self.state.remember_best()
 
     def _add_point(self, validated: float | None) -> None:
         position = self.position
@@ -418,62 +419,17 @@ class _Run:
             self._publish("interrupted")
             raise Interrupted(self.folder, self.position.step)
 
-    def _use_selected(self) -> None:
-        if self.best:
-            tensors = checkpoint.tensors_of(self.model, "best")
-            checkpoint.copy_into(tensors, self.best, self.folder)
-
     def _wall_seconds(self) -> float:
         return self.wall_before + perf_counter() - self.began
 
-    def _seed_dropout(self) -> None:
-        torch.set_rng_state(generator(self.seed, "dropout").get_state())
-        if self.device.type != "cpu":
-            torch.get_device_module(self.device).manual_seed(derive(self.seed, "dropout"))
-
-    def _module_tensors(self) -> dict[str, Tensor]:
-        tensors: dict[str, Tensor] = {}
-        for prefix, module in self.modules.items():
-            tensors |= checkpoint.tensors_of(module, prefix)
-        return tensors
-
     def _save(self, status: Status) -> None:
-        tensors = self._module_tensors() | self.best
-        for number, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{key}": value for key, value in moments.items()}
-        tensors |= {f"data.{key}": value for key, value in self.source.state_dict().items()}
-        tensors["random.cpu"] = torch.get_rng_state()
-        if self.device.type != "cpu":
-            tensors["random.device"] = torch.get_device_module(self.device).get_rng_state()
         self.position.wall_seconds = self._wall_seconds()
-        checkpoint.save(self.folder, tensors, self.identity, self.position)
+        checkpoint.save(self.folder, self.state.tensors(), self.identity, self.position)
         self.saved_step = self.position.step
         self._publish(status)
 
     def _restore(self, saved: checkpoint.Checkpoint) -> None:
-        groups: dict[str, dict[str, Tensor]] = {}
-        for name, tensor in saved.tensors.items():
-            groups.setdefault(name.partition(".")[0], {})[name] = tensor
-        modules = groups.get("model", {}) | groups.get("penalty", {})
-        checkpoint.copy_into(self._module_tensors(), modules, self.folder)
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in groups.get("optimizer", {}).items():
-            _, number, key = name.split(".")
-            # A clone, for the alignment: see copy_into.
-            moments.setdefault(int(number), {})[key] = tensor.clone()
-        unchanged = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": unchanged})
-        self.best = {
-            name: tensor.to(self.device)
-            for name, tensor in checkpoint.copies(groups.get("best", {})).items()
-        }
-        self.source.load_state_dict(
-            {name.removeprefix("data."): tensor for name, tensor in groups["data"].items()}
-        )
-        torch.set_rng_state(saved.tensors["random.cpu"].clone())
-        if self.device.type != "cpu":
-            states = torch.get_device_module(self.device)
-            states.set_rng_state(saved.tensors["random.device"].clone())
+        self.state.restore(saved.tensors, self.folder)
         self.position = saved.header.position
         self.wall_before = self.position.wall_seconds
         self.saved_step = self.position.step
@@ -495,46 +451,8 @@ class _Run:
         self.record.save(self.folder)
 
 
-def _completed(settings: Settings, task: Task) -> Settings:
-    """Fill in what depends on the kind of task; refuse what does not fit it."""
-    if isinstance(task, DatasetTask):
-        return settings.model_copy(update={"select": settings.select or "best validation"})
-    if settings.epochs is not None:
-        raise UserError(
-            f"epochs = {settings.epochs}, but {task.name} is generated without end and has no "
-            "epochs; write steps=..."
-        )
-    if settings.validation_every is None:
-        for name, value in (
-            ("select", settings.select if settings.select == "best validation" else None),
-            ("stop_at_accuracy", settings.stop_at_accuracy),
-        ):
-            if value is not None:
-                raise UserError(
-                    f"{name} = {value!r} needs validations, and {task.name} has none unless asked "
-                    "for; write validation_every=..."
-                )
-    return settings.model_copy(update={"select": settings.select or "last"})
-
-
 def _validation_lengths(settings: Settings) -> tuple[int, ...]:
     return settings.curriculum.points(max(settings.evaluation.training_points, 1))
-
-
-def _source(task: Task, settings: Settings, seed: int) -> tuple[BatchSource, int]:
-    """Where batches come from, and after how many of them training ends."""
-    if isinstance(task, DatasetTask):
-        source = DatasetBatches(task, settings.batch_size, seed)
-        return source, settings.steps or (settings.epochs or 0) * source.steps_per_epoch
-    if isinstance(task, GeneratedTask):
-        steps = settings.steps or 0
-        return (
-            GeneratedBatches(task, settings.curriculum, settings.batch_size, steps, seed),
-            steps,
-        )
-    raise TypeError(
-        f"cannot train on a {type(task).__name__}: give a GeneratedTask or a DatasetTask"
-    )
 
 
 def _adam(parameters: list[nn.Parameter], learning_rate: float) -> torch.optim.Adam:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from treering._errors import UserError
+from treering.tasks.abstract import DatasetTask, Task
 
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Selection = Literal["last", "best validation"]
@@ -157,3 +158,29 @@ class Settings(_Part):
             given = "neither" if self.steps is None else f"both ({self.steps} and {self.epochs})"
             raise ValueError(f"give steps or epochs, got {given}; write steps=... or epochs=...")
         return self
+
+
+def completed(settings: Settings, task: Task) -> Settings:
+    """The settings with what depends on the kind of task filled in.
+
+    Raises:
+        UserError: something does not fit the task, such as epochs of an endless one.
+    """
+    if isinstance(task, DatasetTask):
+        return settings.model_copy(update={"select": settings.select or "best validation"})
+    if settings.epochs is not None:
+        raise UserError(
+            f"epochs = {settings.epochs}, but {task.name} is generated without end and has no "
+            "epochs; write steps=..."
+        )
+    if settings.validation_every is None:
+        for name, value in (
+            ("select", settings.select if settings.select == "best validation" else None),
+            ("stop_at_accuracy", settings.stop_at_accuracy),
+        ):
+            if value is not None:
+                raise UserError(
+                    f"{name} = {value!r} needs validations, and {task.name} has none unless asked "
+                    "for; write validation_every=..."
+                )
+    return settings.model_copy(update={"select": settings.select or "last"})
