@@ -181,13 +181,13 @@ def _choose(request: Request, name: str) -> Choice:
     return Choice(None, "; ".join(refusals))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
-    """What would run, one line per layer and direction; prints as text."""
+    """What would run, one line per layer and direction; shows itself as text."""
 
     lines: tuple[str, ...]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return "\n".join(self.lines)
 
 
