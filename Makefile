@@ -10,7 +10,7 @@ demo: $(VENV)/.package
 	$(BIN)/treering demo
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical
 
 test-slow: $(VENV)/.tools
 	$(BIN)/python -m pytest -m slow

@@ -44,6 +44,8 @@ def texts(label: str, count: int) -> list[str]:
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that the README's commands name."""
     monkeypatch.chdir(tmp_path)
+    # One core: runs follow each other in this process, which has PyTorch imported already.
+    monkeypatch.setattr("psutil.cpu_count", lambda logical=True: 1)
     rows = [f"{text},{label}" for label in WORDS for text in texts(label, 30)]
     (tmp_path / "reviews.csv").write_text("review,stars\n" + "\n".join(rows), encoding="utf-8")
     folder = tmp_path / "data" / "r8"

@@ -121,3 +121,12 @@ def write_reviews(path: Path, rows: Sequence[dict[str, str]]) -> Path:
 
 def files_under(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs follow each other in this process, unless a test asks for --jobs.
+
+    A new process takes seconds to import PyTorch; `test_workers.py` is about those.
+    """
+    monkeypatch.setattr("psutil.cpu_count", lambda logical=True: 1)

@@ -20,6 +20,11 @@ from .conftest import FAST, Call
 COMPARE = ["compare", "parity_check", "--layers=lstm,pr-lstm", "--seeds=2", *FAST, "--threads=1"]
 
 
+@pytest.fixture(autouse=True)
+def one_core() -> None:
+    """Not here: processes see the machine as it is."""
+
+
 def results(out: Path) -> list[dict[str, object]]:
     """Records without times."""
     plain = []
