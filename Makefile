@@ -13,7 +13,7 @@ test: check
 	$(BIN)/python -m pytest --numprocesses logical
 
 test-slow: $(VENV)/.tools
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest --numprocesses logical -m slow
 
 check: $(VENV)/.tools
 	$(BIN)/ruff format --check .

@@ -6,6 +6,7 @@ options also has a line in `OPTIONS`.
 
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 
 import treering as tr
@@ -95,9 +96,4 @@ REGISTERED = [Case(name, {}) for name in tr.layers.names()]
 CASES = REGISTERED + [Case(name, options) for name in OPTIONS for options in OPTIONS[name]]
 
 
-def times(case: Case) -> tuple[int, ...]:
-    """Every T for a layer as it comes and for another schedule; two where only a gate differs."""
-    return TIMES if not case.options or "schedule" in case.options else (3, 17)
-
-
-CASES_IN_TIME = [(case, T) for case in CASES for T in times(case)]
+CASES_IN_TIME = [pytest.param(case, T, id=f"{case}-{T}") for case in CASES for T in TIMES]

@@ -33,7 +33,7 @@ from .observe import (
 )
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
-every_case_and_time = pytest.mark.parametrize(("case", "T"), CASES_IN_TIME, ids=str)
+every_case_and_time = pytest.mark.parametrize(("case", "T"), CASES_IN_TIME)
 B = 3
 
 
