@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from treering._errors import UserError, nearest
-from treering._types import Hidden, HiddenCell, State, Weights
+from treering._types import Hidden, HiddenCell, State
 from treering.cells.abstract import AffineCell, Cell, MergeCell, StepCell
 from treering.cells.gru import GRUCell
 from treering.cells.lstm import LSTMCell
 from treering.cells.rnn import RNNCell
 from treering.kernels import aten
-from treering.schedules.abstract import Schedule, Wanted
+from treering.schedules.abstract import Call, Schedule
 from treering.schedules.scan import Scan
 from treering.schedules.sequential import Sequential
 from treering.schedules.states import last_valid
@@ -34,28 +34,14 @@ AUTO = "auto"
 
 
 @dataclass(frozen=True)
-class Request:
-    """One call, as kernels see it: x (T, B, I), lengths (B,), reset (T, B)."""
-
-    cell: Cell
-    schedule: Schedule
-    weights: Weights
-    x: Tensor
-    state: State | None
-    lengths: Tensor | None
-    reset: Tensor | None
-    wanted: Wanted
-
-
-@dataclass(frozen=True)
 class Kernel:
     """A fast way to run one pair. `refuses` gives the reason why it cannot, or None."""
 
     name: str
     cell: type[Cell]
     schedule: type[Schedule]
-    refuses: Callable[[Request], str | None]
-    run: Callable[[Request], tuple[Tensor, State]]
+    refuses: Callable[[Call], str | None]
+    run: Callable[[Call], tuple[Tensor, State]]
 
 
 @dataclass(frozen=True)
@@ -78,32 +64,32 @@ def default_schedule(cell: Cell) -> Schedule:
     raise TypeError(f"{type(cell).__name__} is not one of the kinds of cell in cells.abstract")
 
 
-def _aten_refuses(request: Request) -> str | None:
-    if request.reset is not None:
+def _aten_refuses(call: Call) -> str | None:
+    if call.reset is not None:
         return "a reset mask needs the loop over time"
-    if request.lengths is not None:
+    if call.lengths is not None:
         # Measured: for packed input these operators are slower than the loop, at T = 512 by 20x.
         return "for sequences of different lengths the loop over time is faster"
-    if not request.x.is_floating_point():
-        return f"dtype {request.x.dtype} is not a floating-point type"
+    if not call.x.is_floating_point():
+        return f"dtype {call.x.dtype} is not a floating-point type"
     if torch.compiler.is_compiling():
         return "torch.compile cannot trace PyTorch's recurrent operators"
-    if request.x.shape[1] == 0:
+    if call.x.shape[1] == 0:
         return "the batch is empty"
     return None
 
 
-def _aten_run(request: Request) -> tuple[Tensor, State]:
-    cell, w, x = request.cell, request.weights, request.x
+def _aten_run(call: Call) -> tuple[Tensor, State]:
+    cell, w, x = call.cell, call.weights, call.x
     assert isinstance(cell, LSTMCell | GRUCell | RNNCell)
     operators: dict[type[Cell], Any] = {LSTMCell: torch.lstm, GRUCell: torch.gru}
     by_name = {"tanh": torch.rnn_tanh, "relu": torch.rnn_relu}
     operator = by_name[cell.nonlinearity] if isinstance(cell, RNNCell) else operators[type(cell)]
-    state = cell.initial_state(x.shape[1], x) if request.state is None else request.state
+    state = cell.initial_state(x.shape[1], x) if call.state is None else call.state
     names = ["weight_ih", "weight_hh", *(["bias_ih", "bias_hh"] if cell.bias else [])]
     outputs, last = aten.run(operator, x, state, [w[n] for n in names])
-    if request.wanted == "last":
-        outputs = last_valid(outputs, request.lengths)
+    if call.wanted == "last":
+        outputs = last_valid(outputs, call.lengths)
     return outputs, HiddenCell(*last) if isinstance(cell, LSTMCell) else Hidden(*last)
 
 
@@ -146,23 +132,23 @@ def requested() -> str:
     return name
 
 
-def choose(request: Request) -> Choice:
+def choose(schedule: Schedule, call: Call) -> Choice:
     """The kernel for this call, or the reference with the reason."""
-    choice = _choose(request, requested())
+    choice = _choose(schedule, call, requested())
     listener = _listener.get()
     if listener is not None:
-        listener(f"{request.schedule}: {choice.name} ({choice.reason})")
+        listener(f"{schedule}: {choice.name} ({choice.reason})")
     return choice
 
 
-def _choose(request: Request, name: str) -> Choice:
+def _choose(schedule: Schedule, call: Call, name: str) -> Choice:
     if name == REFERENCE:
         return Choice(None, "TREERING_KERNELS or use_kernels asks for the reference")
-    pair = f"{type(request.cell).__name__} under {type(request.schedule).__name__}"
+    pair = f"{type(call.cell).__name__} under {type(schedule).__name__}"
     candidates = [
         kernel
         for kernel in KERNELS
-        if type(request.cell) is kernel.cell and type(request.schedule) is kernel.schedule
+        if type(call.cell) is kernel.cell and type(schedule) is kernel.schedule
     ]
     if name != AUTO:
         candidates = [kernel for kernel in candidates if kernel.name == name]
@@ -170,7 +156,7 @@ def _choose(request: Request, name: str) -> Choice:
             raise UserError(f"kernel {name!r} was asked for, but it does not run {pair}")
     refusals = []
     for kernel in candidates:
-        reason = kernel.refuses(request)
+        reason = kernel.refuses(call)
         if reason is None:
             return Choice(kernel, f"{kernel.name} runs {pair}")
         refusals.append(f"{kernel.name}: {reason}")

@@ -10,7 +10,7 @@ from treering import dispatch
 from treering._errors import UserError
 from treering._types import Run, State, Weights
 from treering.cells.abstract import Cell
-from treering.schedules.abstract import Schedule, Wanted
+from treering.schedules.abstract import Call, Schedule, Wanted
 
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
@@ -39,15 +39,12 @@ def unroll(
     Errors: ValueError, in one line, for anything that does not fit. Cost: the schedule's.
     """
     schedule = dispatch.default_schedule(cell) if schedule is None else schedule
-    request = _check(cell, weights, x, state, schedule, lengths, reset, outputs)
-    choice = dispatch.choose(request)
-    if choice.kernel is not None:
-        result, last = choice.kernel.run(request)
-    else:
-        r = request
-        result, last = schedule.run(cell, weights, r.x, r.state, r.lengths, r.reset, outputs)
-    if request.lengths is not None and outputs == "all":
-        result = result.masked_fill(past_end(x.shape[0], request.lengths), 0)
+    call = _check(cell, weights, x, state, schedule, lengths, reset, outputs)
+    choice = dispatch.choose(schedule, call)
+    run = schedule.run if choice.kernel is None else choice.kernel.run
+    result, last = run(call)
+    if call.lengths is not None and outputs == "all":
+        result = result.masked_fill(past_end(x.shape[0], call.lengths), 0)
     return Run(result, last, f"{schedule}: {choice.name} ({choice.reason})")
 
 
@@ -94,7 +91,7 @@ def _check(
     lengths: Tensor | None,
     reset: Tensor | None,
     outputs: Wanted,
-) -> dispatch.Request:
+) -> Call:
     if not isinstance(cell, schedule.accepts):
         kinds = " or ".join(kind.__name__ for kind in schedule.accepts)
         raise UserError(
@@ -132,4 +129,4 @@ def _check(
             reset = reset & ~past_end(T, lengths).squeeze(-1)
     if state is not None:
         state = schedule.check_state(cell, state, B, x)
-    return dispatch.Request(cell, schedule, weights, x, state, lengths, reset, outputs)
+    return Call(cell, weights, x, state, lengths, reset, outputs)

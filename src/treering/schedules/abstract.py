@@ -17,6 +17,24 @@ Wanted = Literal["all", "last"]
 
 
 @dataclass(frozen=True)
+class Call:
+    """One call as schedules and kernels get it, checked by `unroll`.
+
+    x: (T, B, I), finite or not, but zero beyond `lengths`. state: of the cell's or schedule's own
+    types, or None to start anew. lengths: (B,) int64 on x's device, each in 1..T; None where all
+    are T. reset: (T, B) bool; True starts a sequence anew just before that token.
+    """
+
+    cell: Cell
+    weights: Weights
+    x: Tensor
+    state: State | None
+    lengths: Tensor | None
+    reset: Tensor | None
+    wanted: Wanted
+
+
+@dataclass(frozen=True)
 class Schedule(ABC):
     """An order in which a cell's calls run along time; carries its own options.
 
@@ -29,22 +47,9 @@ class Schedule(ABC):
     guarantee: ClassVar[Literal["SAME", "DEFINES"]]
 
     @abstractmethod
-    def run(
-        self,
-        cell: Cell,
-        weights: Weights,
-        x: Tensor,
-        state: State | None,
-        lengths: Tensor | None,
-        reset: Tensor | None,
-        wanted: Wanted,
-    ) -> tuple[Tensor, State]:
-        """Run `cell` over x (T, B, I); arguments come checked by `unroll`.
-
-        lengths: (B,) int64 on x's device, each in 1..T; None where all are T.
-        reset: (T, B) bool; True starts the sequence anew just before that token.
-        Returns outputs (T, B, O), anything past a sequence's length, or (B, O) if only the last
-        are wanted, and the state after each sequence's last token.
+    def run(self, call: Call) -> tuple[Tensor, State]:
+        """Outputs (T, B, O), anything past a sequence's length, or (B, O) if only the last are
+        wanted, and the state after each sequence's last token.
         """
 
     @abstractmethod

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from treering._types import Hidden, State, Weights
+from treering._types import Hidden, State
 from treering.cells.abstract import AffineCell, Cell
-from treering.schedules.abstract import Schedule, Wanted
+from treering.schedules.abstract import Call, Schedule
 from treering.schedules.states import check_like, last_valid
 
 BASE = 8
@@ -103,24 +103,16 @@ class Scan(Schedule):
     accepts: ClassVar[tuple[type[Cell], ...]] = (AffineCell,)
     guarantee: ClassVar[Literal["SAME", "DEFINES"]] = "SAME"
 
-    def run(
-        self,
-        cell: Cell,
-        weights: Weights,
-        x: Tensor,
-        state: State | None,
-        lengths: Tensor | None,
-        reset: Tensor | None,
-        wanted: Wanted,
-    ) -> tuple[Tensor, State]:
+    def run(self, call: Call) -> tuple[Tensor, State]:
+        cell, x, state, lengths = call.cell, call.x, call.state, call.lengths
         assert isinstance(cell, AffineCell)
         state = cell.initial_state(x.shape[1], x) if state is None else state
-        a, b = cell.coefficients(weights, x)
-        if reset is not None:
-            a = a.masked_fill(reset.unsqueeze(-1), 0)
+        a, b = cell.coefficients(call.weights, x)
+        if call.reset is not None:
+            a = a.masked_fill(call.reset.unsqueeze(-1), 0)
         h = affine_scan(a, b, state[0])
         last = Hidden(last_valid(h, lengths))
-        if wanted == "last":
+        if call.wanted == "last":
             return cell.output(last), last
         return cell.output(Hidden(h)), last
 

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from treering._types import State, Weights
+from treering._types import State
 from treering.cells.abstract import AffineCell, Cell, StepCell
-from treering.schedules.abstract import Schedule, Wanted
+from treering.schedules.abstract import Call, Schedule
 from treering.schedules.states import check_like, choose
 
 
@@ -27,38 +27,30 @@ class Sequential(Schedule):
     accepts: ClassVar[tuple[type[Cell], ...]] = (StepCell, AffineCell)
     guarantee: ClassVar[Literal["SAME", "DEFINES"]] = "SAME"
 
-    def run(
-        self,
-        cell: Cell,
-        weights: Weights,
-        x: Tensor,
-        state: State | None,
-        lengths: Tensor | None,
-        reset: Tensor | None,
-        wanted: Wanted,
-    ) -> tuple[Tensor, State]:
+    def run(self, call: Call) -> tuple[Tensor, State]:
+        cell, x, state, lengths = call.cell, call.x, call.state, call.lengths
         assert isinstance(cell, StepCell | AffineCell)
         T, B, _ = x.shape
         start = cell.initial_state(B, x)
         state = start if state is None else state
         if isinstance(cell, AffineCell):
-            a, b = cell.coefficients(weights, x)
+            a, b = cell.coefficients(call.weights, x)
             inputs: list[Any] = list(zip(a.unbind(0), b.unbind(0), strict=True))
         else:
-            inputs = list(cell.project(weights, x).unbind(0))
+            inputs = list(cell.project(call.weights, x).unbind(0))
 
         shortest = T if lengths is None else int(lengths.min())
         outputs = []
         for t in range(T):
-            if reset is not None:
-                state = choose(reset[t], start, state)
-            new = cell.step(weights, inputs[t], state)
+            if call.reset is not None:
+                state = choose(call.reset[t], start, state)
+            new = cell.step(call.weights, inputs[t], state)
             if lengths is not None and t >= shortest:
                 new = choose(lengths > t, new, state)
             state = new
-            if wanted == "all":
+            if call.wanted == "all":
                 outputs.append(cell.output(state))
-        return (torch.stack(outputs) if wanted == "all" else cell.output(state)), state
+        return (torch.stack(outputs) if call.wanted == "all" else cell.output(state)), state
 
     def check_state(self, cell: Cell, state: State, batch: int, like: Tensor) -> State:
         assert isinstance(cell, StepCell | AffineCell)

@@ -12,7 +12,7 @@ from torch import Tensor
 from treering._errors import UserError
 from treering._types import State, Weights, map_tensors
 from treering.cells.abstract import Cell, MergeCell
-from treering.schedules.abstract import Schedule, Wanted
+from treering.schedules.abstract import Call, Schedule, Wanted
 from treering.schedules.states import check_like, choose, last_valid
 from treering.schedules.tree import balanced, shift_reduce
 from treering.schedules.tree.state import (
@@ -61,19 +61,12 @@ class Tree(Schedule):
                 f"bracket {self.bracket!r} is not known; write 'balanced', 'left' or 'random'"
             )
 
-    def run(
-        self,
-        cell: Cell,
-        weights: Weights,
-        x: Tensor,
-        state: State | None,
-        lengths: Tensor | None,
-        reset: Tensor | None,
-        wanted: Wanted,
-    ) -> tuple[Tensor, State]:
+    def run(self, call: Call) -> tuple[Tensor, State]:
+        cell, weights, x, wanted = call.cell, call.weights, call.x, call.wanted
+        lengths, reset = call.lengths, call.reset
         assert isinstance(cell, MergeCell)
         T, B, _ = x.shape
-        tree = cast(TreeState | None, state)
+        tree = cast(TreeState | None, call.state)
         count = None if tree is None else tree.length
         after = count_after(T, B, lengths, reset, count, x.device)
         if self.bracket == "left":
