@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 import treering as tr
 from treering import dispatch
@@ -165,3 +166,32 @@ def test_a_cell_of_no_kind():
 
     with pytest.raises(TypeError, match="Strange is not one of the kinds of cell in"):
         default_schedule(Strange(3))
+
+
+KERNEL_LAYERS = ["rnn", "gru", "lstm"]
+
+
+# PyTorch compiles its own forward-mode rules with what it calls deprecated.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", KERNEL_LAYERS)
+def test_transforms_run_the_reference(name: str, dtype: torch.dtype):
+    layer = tr.layers.get(name)(3, 4, dtype=dtype)
+    samples = torch.randn(6, 5, 2, 3, dtype=dtype)
+    each = torch.stack([layer(x)[0] for x in samples])
+    torch.testing.assert_close(torch.func.vmap(lambda x: layer(x)[0])(samples), each)
+
+    x, direction = samples[0], samples[1]
+    with tr.use_kernels("reference"):
+        expected = torch.func.jvp(lambda x: layer(x)[0], (x,), (direction,))[1]
+    tangent = torch.func.jvp(lambda x: layer(x)[0], (x,), (direction,))[1]
+    torch.testing.assert_close(tangent, expected)
+    with forward_ad.dual_level():
+        y, _ = layer(forward_ad.make_dual(x, direction))
+        torch.testing.assert_close(forward_ad.unpack_dual(y)[1], expected)
+
+
+def test_a_kernel_asked_for_under_a_transform_raises():
+    layer = tr.LSTM(3, 4)
+    with tr.use_kernels("aten-lstm"), pytest.raises(ValueError, match="no rule for vmap"):
+        torch.func.vmap(lambda x: layer(x)[0])(torch.randn(6, 5, 2, 3))

@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import peek_interpreter_stack
+from torch.autograd import forward_ad
 
 from treering._errors import UserError, nearest
 from treering._types import Hidden, HiddenCell, State
@@ -74,9 +76,20 @@ def _aten_refuses(call: Call) -> str | None:
         return f"dtype {call.x.dtype} is not a floating-point type"
     if torch.compiler.is_compiling():
         return "torch.compile cannot trace PyTorch's recurrent operators"
+    if _is_transformed(call):
+        return "PyTorch's recurrent operators have no rule for vmap and forward mode"
     if call.x.shape[1] == 0:
         return "the batch is empty"
     return None
+
+
+def _is_transformed(call: Call) -> bool:
+    """Whether a torch.func transform is at work, or a dual number reaches the call."""
+    # There is no public name for the stack of transforms.
+    if peek_interpreter_stack() is not None:
+        return True
+    tensors = (call.x, *call.weights.values())
+    return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
 
 
 def _aten_run(call: Call) -> tuple[Tensor, State]:
