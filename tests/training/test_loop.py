@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from treering._errors import UserError
 from treering.records import Record
-from treering.tasks.abstract import Batch, DatasetTask
+from treering.tasks.abstract import DatasetTask, RaggedBatch
 from treering.training import Curriculum, DivergenceError, LengthGrid, fit, run_id, score
 from treering.training.batches import DatasetBatches, GeneratedBatches
 from treering.training.loop import cross_entropy
@@ -157,7 +157,7 @@ def test_the_parameters_best_on_validation_are_tested(tmp_path, dataset, small, 
 
     def with_answer(split, rows):
         batch = marked(split, rows)
-        return Batch(batch.targets, batch.targets, batch.mask, torch.ones(len(rows)).long())
+        return RaggedBatch(batch.targets, batch.targets, batch.mask, torch.ones(len(rows)).long())
 
     monkeypatch.setattr(DatasetTask, "batch", lambda self, split, rows: with_answer(split, rows))
 

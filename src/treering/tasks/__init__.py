@@ -8,6 +8,7 @@ from treering._errors import UserError, nearest
 from treering.tasks.abstract import Batch as Batch
 from treering.tasks.abstract import DatasetTask as DatasetTask
 from treering.tasks.abstract import GeneratedTask as GeneratedTask
+from treering.tasks.abstract import RaggedBatch as RaggedBatch
 from treering.tasks.abstract import Split as Split
 from treering.tasks.abstract import Task as Task
 from treering.tasks.formal.binary_addition import BinaryAddition

@@ -17,7 +17,7 @@ Level = Literal["regular", "deterministic context-free", "context-sensitive"]
 
 
 class Batch(NamedTuple):
-    """One batch of any task."""
+    """One batch of inputs of equal length."""
 
     inputs: Tensor
     """(B, T) int64 symbols"""
@@ -25,8 +25,24 @@ class Batch(NamedTuple):
     """(B, M) int64 classes; M is the output length, 1 for classification"""
     mask: Tensor
     """(B, M) bool, the positions that count for accuracy"""
-    lengths: Tensor | None = None
-    """(B,) int64 valid tokens of each row of `inputs`; None means all T"""
+
+    @property
+    def lengths(self) -> None:
+        """All T tokens of every row are valid."""
+        return None
+
+
+class RaggedBatch(NamedTuple):
+    """One batch of inputs of their own lengths, padded at the end."""
+
+    inputs: Tensor
+    """(B, T) int64 symbols"""
+    targets: Tensor
+    """(B, M) int64 classes"""
+    mask: Tensor
+    """(B, M) bool, the positions that count for accuracy"""
+    lengths: Tensor
+    """(B,) int64 valid tokens of each row of `inputs`"""
 
 
 class Split(NamedTuple):
@@ -201,9 +217,9 @@ class DatasetTask(Task):
         object.__setattr__(self, "output_size", len(self.labels))
         object.__setattr__(self, "chance", (self.test.labels == commonest).double().mean().item())
 
-    def batch(self, split: Split, rows: Tensor) -> Batch:
+    def batch(self, split: Split, rows: Tensor) -> RaggedBatch:
         """The given rows (B,) of a split, trimmed to the longest of them."""
         lengths = split.lengths[rows]
         inputs = split.tokens[rows, : int(lengths.max())]
         targets = split.labels[rows, None]
-        return Batch(inputs, targets, torch.ones_like(targets, dtype=torch.bool), lengths)
+        return RaggedBatch(inputs, targets, torch.ones_like(targets, dtype=torch.bool), lengths)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from treering._errors import UserError
-from treering.tasks.abstract import Batch, DatasetTask, GeneratedTask, Task
+from treering.tasks.abstract import Batch, DatasetTask, GeneratedTask, RaggedBatch, Task
 from treering.training.seeds import generator
 from treering.training.settings import Curriculum, Settings
 
@@ -77,7 +77,7 @@ class DatasetBatches:
     def at_epoch_end(self) -> bool:
         return self._taken >= self._rows
 
-    def next(self) -> Batch:
+    def next(self) -> RaggedBatch:
         if self.at_epoch_end:
             self._epoch += 1
             self._shuffle()

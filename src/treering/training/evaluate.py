@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from treering._errors import UserError
 from treering.records import LengthScore
-from treering.tasks.abstract import Batch, DatasetTask, GeneratedTask, Split
+from treering.tasks.abstract import Batch, DatasetTask, GeneratedTask, RaggedBatch, Split
 from treering.training.seeds import generator
 from treering.training.settings import LengthGrid
 
@@ -24,22 +24,17 @@ from treering.training.settings import LengthGrid
 SEED = 1
 
 
-def accuracy(logits: Tensor, batch: Batch) -> Tensor:
+def accuracy(logits: Tensor, batch: Batch | RaggedBatch) -> Tensor:
     """Right positions / counted positions of one batch: logits (B, M, C) -> scalar float64."""
     right = (logits.argmax(-1) == batch.targets) & batch.mask
     return right.sum().double() / batch.mask.sum().double()
 
 
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    return Batch(
-        batch.inputs.to(device),
-        batch.targets.to(device),
-        batch.mask.to(device),
-        None if batch.lengths is None else batch.lengths.to(device),
-    )
+def to_device(batch: Batch | RaggedBatch, device: torch.device) -> Batch | RaggedBatch:
+    return type(batch)(*(tensor.to(device) for tensor in batch))
 
 
-def predict(model: nn.Module, batch: Batch) -> Tensor:
+def predict(model: nn.Module, batch: Batch | RaggedBatch) -> Tensor:
     """The model's logits (B, M, C) for a batch.
 
     Raises:
