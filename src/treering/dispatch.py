@@ -53,9 +53,10 @@ class Choice:
     kernel: Kernel | None
     reason: str
 
-    @property
-    def name(self) -> str:
-        return self.kernel.name if self.kernel else REFERENCE
+    def line(self, schedule: Schedule) -> str:
+        """What a person is told: `Sequential(): aten-lstm (its reason)`."""
+        name = self.kernel.name if self.kernel else REFERENCE
+        return f"{schedule}: {name} ({self.reason})"
 
 
 def default_schedule(cell: Cell) -> Schedule:
@@ -150,7 +151,7 @@ def choose(schedule: Schedule, call: Call) -> Choice:
     choice = _choose(schedule, call, requested())
     listener = _listener.get()
     if listener is not None:
-        listener(f"{schedule}: {choice.name} ({choice.reason})")
+        listener(choice.line(schedule))
     return choice
 
 

@@ -74,7 +74,6 @@ class LpPenalty(nn.Module):
             share = (p - 0.5) / 1.5
             self.weight_logits = nn.Parameter((a / a.sum()).log())
             self.exponent_logits = nn.Parameter((share / (1 - share)).log())
-        self.register_buffer("total", a.sum())
         self.register_buffer("fixed_weights", a)
         self.register_buffer("fixed_exponents", p)
 
@@ -103,9 +102,10 @@ class LpPenalty(nn.Module):
 
     def weights(self) -> Tensor:
         """The a_k in the order of `names()`."""
+        given = cast(Tensor, self.fixed_weights)
         if self.learned:
-            return cast(Tensor, self.total) * torch.softmax(self.weight_logits, 0)
-        return cast(Tensor, self.fixed_weights)
+            return given.sum() * torch.softmax(self.weight_logits, 0)
+        return given
 
     def exponents(self) -> Tensor:
         """The p_k in the order of `names()`."""
@@ -154,16 +154,17 @@ class AssociativityPenalty(nn.Module):
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
-        self._layer = (_layer_of(layer),)
+        # In a tuple so that the layer's parameters are not registered a second time.
         self._given = (layer,)
-        if not isinstance(self._layer[0].cell, MergeCell):
+        if not isinstance(_layer_of(layer).cell, MergeCell):
             raise TypeError(
-                f"{type(self._layer[0]).__name__} merges nothing; AssociativityPenalty takes a"
+                f"{type(_layer_of(layer)).__name__} merges nothing; AssociativityPenalty takes a"
                 " layer of merges such as tr.PRLSTM"
             )
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        layer, given = self._layer[0], self._given[0]
+        given = self._given[0]
+        layer = _layer_of(given)
         cell = cast(MergeCell, layer.cell)
         if isinstance(given, Reordered):
             x, _ = given.reorder(x, lengths)

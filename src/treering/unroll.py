@@ -45,7 +45,7 @@ def unroll(
     result, last = run(call)
     if call.lengths is not None and outputs == "all":
         result = result.masked_fill(past_end(x.shape[0], call.lengths), 0)
-    return Run(result, last, f"{schedule}: {choice.name} ({choice.reason})")
+    return Run(result, last, choice.line(schedule))
 
 
 def past_end(T: int, lengths: Tensor) -> Tensor:
