@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "records": set(),
     "training": {"tasks.abstract", "records"},
     "report": {"records"},
-    "__init__": {"layers", "tasks", "dispatch", "unroll", "penalties", "schedules"},
+    "__init__": {"layers", "models", "tasks", "dispatch", "unroll", "penalties", "schedules"},
     "cli": {"*"},
 }
 EVERYBODY = {"_types", "_errors"}

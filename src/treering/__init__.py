@@ -1,7 +1,9 @@
 """LSTM successors for PyTorch: a recurrence is written once and run as a loop, a tree or a scan."""
 
 from treering import layers as layers
+from treering import models as models
 from treering import tasks as tasks
+from treering._types import detach as detach
 from treering.dispatch import explain as explain
 from treering.dispatch import use_kernels as use_kernels
 from treering.layers import GRU as GRU

@@ -20,6 +20,7 @@ State = tuple[Any, ...]
 """A NamedTuple of tensors, or of further States; which one is the cell's or schedule's affair."""
 
 S = TypeVar("S", bound=tuple[Any, ...])
+AnyState = TypeVar("AnyState")
 
 
 class Hidden(NamedTuple):
@@ -57,3 +58,36 @@ def map_tensors(function: Callable[..., Tensor], state: S, *others: S) -> S:
         else:
             fields.append(map_tensors(function, *parts))
     return cast(S, type(state)(*fields))
+
+
+def detach(state: AnyState) -> AnyState:
+    """The same state without its past: gradients of what is computed from it end here.
+
+    What truncated backpropagation through time does at every cut: pass
+    `state=tr.detach(state)` on and each update reaches back to the last cut only, while the
+    values are carried on exactly.
+
+    Args:
+        state: What a layer or a LanguageModel returned: tensors in tuples, in any depth. None,
+            the state before the first token, stays None.
+
+    Returns:
+        A state of the same types. Its tensors share memory with the given ones.
+
+    Errors: TypeError for anything else.
+    """
+    return cast(AnyState, _detached(state))
+
+
+def _detached(state: Any) -> Any:
+    if state is None:
+        return None
+    if isinstance(state, Tensor):
+        return state.detach()
+    if isinstance(state, tuple | list):
+        parts = [_detached(part) for part in state]
+        return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)
+    raise TypeError(
+        f"a state is made of tensors in tuples, got {type(state).__name__}; pass on what a layer"
+        " returned"
+    )
