@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "layers": {"unroll", "cells", "schedules"},
     "penalties": {"layers", "schedules", "cells.abstract"},
     "models": {"layers"},
+    "hf": {"layers"},
     "tasks": set(),
     "records": set(),
     "training": {"tasks.abstract", "records"},
