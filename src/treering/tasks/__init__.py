@@ -1,7 +1,7 @@
 """Tasks to train and to compare on; importing this package needs torch and nothing else.
 
 `get` and `names` know the fifteen formal-language tasks. `treering.tasks.text` (the user's
-own files, R8) is a package of its own, imported on demand.
+own files, R8, texts for language models) is a package of its own, imported on demand.
 """
 
 from treering._errors import UserError, nearest
@@ -10,6 +10,7 @@ from treering.tasks.abstract import DatasetTask as DatasetTask
 from treering.tasks.abstract import GeneratedTask as GeneratedTask
 from treering.tasks.abstract import RaggedBatch as RaggedBatch
 from treering.tasks.abstract import Split as Split
+from treering.tasks.abstract import StreamTask as StreamTask
 from treering.tasks.abstract import Task as Task
 from treering.tasks.formal.binary_addition import BinaryAddition
 from treering.tasks.formal.binary_multiplication import BinaryMultiplication

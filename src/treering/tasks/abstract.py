@@ -1,9 +1,10 @@
 """What the training loop knows of a task: batches, sizes and splits, nothing about its content.
 
-Dimensions: B rows of a batch, T input positions, M output positions, N rows of a split,
-S input symbols.
+Dimensions: B rows of a batch, T input positions, M output positions, N rows of a split or tokens
+of a stream, S input symbols, C classes.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -57,15 +58,17 @@ class Split(NamedTuple):
 
 
 class Task(ABC):
-    """Anything a model can be trained on: a name, two sizes and the accuracy of guessing."""
+    """Anything a model can be trained on: a name, two sizes and the score of guessing."""
 
     name: str
     input_size: int
     """number of input symbols; every id in a batch is smaller"""
     output_size: int
     """number of classes at each output position"""
+    metric: str = "accuracy"
+    """what its score measures: a name that the records know"""
     chance: float
-    """accuracy of guessing without looking at the input; subclasses say which guess"""
+    """score of guessing without looking at the input; subclasses say which guess"""
 
 
 class GeneratedTask(Task):
@@ -223,3 +226,55 @@ class DatasetTask(Task):
         inputs = split.tokens[rows, : int(lengths.max())]
         targets = split.labels[rows, None]
         return RaggedBatch(inputs, targets, torch.ones_like(targets, dtype=torch.bool), lengths)
+
+
+@dataclass(frozen=True, eq=False)
+class StreamTask(Task):
+    """A language model's task: say every token of a long text from all tokens before it.
+
+    Three streams of token ids (N,) int64, each continuous in time. `input_size` counts the ids.
+    `chance` is the score on `test` of guessing by the tokens' frequencies in `train` (each counted
+    once more than it occurs, so that none is impossible): what can be had without any memory.
+
+    UserError if a stream has fewer than two tokens: there would be nothing to predict.
+    """
+
+    name: str
+    input_size: int
+    train: Tensor
+    validation: Tensor
+    test: Tensor
+    unit: Literal["character", "word"]
+    output_size: int = field(init=False)
+    metric: str = field(init=False)
+    chance: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        for part in ("train", "validation", "test"):
+            if len(getattr(self, part)) < 2:
+                raise UserError(
+                    f"{self.name}: {len(getattr(self, part))} tokens for {part} are too few, a"
+                    " language model needs two at least; give a longer text"
+                )
+        by_character = self.unit == "character"
+        counts = self.train.bincount(minlength=self.input_size).double() + 1
+        nats = -(counts / counts.sum()).log()[self.test[1:]].mean().item()
+        object.__setattr__(self, "output_size", self.input_size)
+        object.__setattr__(self, "metric", "bits per character" if by_character else "perplexity")
+        object.__setattr__(self, "chance", nats / math.log(2) if by_character else math.exp(nats))
+
+    def streams(self, count: int) -> tuple[Tensor, Tensor]:
+        """`train` cut into `count` equally long streams: inputs and targets, each (B, N // B).
+
+        A target is the token that follows its input. Stream b + 1 goes on where stream b ends, so
+        that at most `count` tokens at the end of the text are left out. UserError if a stream
+        would have no token.
+        """
+        length = (len(self.train) - 1) // count
+        if length == 0:
+            raise UserError(
+                f"{self.name}: {len(self.train)} training tokens cannot be cut into {count}"
+                f" streams; write a batch size of at most {len(self.train) - 1}"
+            )
+        used = count * length
+        return self.train[:used].view(count, length), self.train[1 : used + 1].view(count, length)

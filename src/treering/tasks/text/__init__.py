@@ -1,6 +1,11 @@
-"""Text classification: `load_file` for the user's own CSV, TSV or JSONL, `load_r8` for R8."""
+"""Tasks of texts: classification of the user's own files and R8; streams for language models."""
 
 from treering.tasks.text.dataset import TextTask as TextTask
 from treering.tasks.text.load import load_file as load_file
 from treering.tasks.text.r8 import load_r8 as load_r8
+from treering.tasks.text.stream_vocabulary import StreamVocabulary as StreamVocabulary
+from treering.tasks.text.streams import TextStreamTask as TextStreamTask
+from treering.tasks.text.streams import load_text as load_text
+from treering.tasks.text.streams import load_tinyshakespeare as load_tinyshakespeare
+from treering.tasks.text.streams import load_wikitext2 as load_wikitext2
 from treering.tasks.text.vocabulary import Vocabulary as Vocabulary

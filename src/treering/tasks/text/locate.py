@@ -44,6 +44,12 @@ def find(folder: str, name: str) -> Path | None:
     return None
 
 
+def obtain(folder: str, name: str, address: str, sha256: str) -> Path:
+    """The file `folder/name`, found, or downloaded from `address` into the cache; as `download`."""
+    found = find(folder, name)
+    return found or download(address, sha256, cache_folder() / folder / name)
+
+
 def download(url: str, sha256: str, target: Path, *, timeout: float = 30) -> Path:
     """Fetch a file, compare its checksum, then put it at `target`; whole or not at all.
 

@@ -43,11 +43,7 @@ def load_r8(*, max_tokens: int = 32, max_words: int | None = None, seed: int = 0
 
 
 def _rows(name: str) -> Rows:
-    path = locate.find(FOLDER, name)
-    if path is None:
-        target = locate.cache_folder() / FOLDER / name
-        path = locate.download(ADDRESS + name, SHA256[name], target)
-    return read_labelled(path)
+    return read_labelled(locate.obtain(FOLDER, name, ADDRESS + name, SHA256[name]))
 
 
 def read_labelled(path: Path) -> Rows:
