@@ -66,6 +66,14 @@ def test_batch_order_takes_each_length_by_itself():
     assert order.t().tolist() == [[1, 0, 2, 3, 4], [2, 0, 3, 1, 4], [0, 1, 2, 3, 4]]
 
 
+def test_batch_order_is_the_tree_order_for_every_length():
+    lengths = torch.arange(601)
+    order = batch_order(lengths, 600)
+    for n in lengths.tolist():
+        assert torch.equal(order[:n, n], tree_order(n))
+        assert torch.equal(order[n:, n], torch.arange(n, 600))
+
+
 def test_batch_order_of_an_empty_batch():
     assert batch_order(torch.zeros(0, dtype=torch.int64), 4).shape == (4, 0)
 

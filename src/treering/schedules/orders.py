@@ -8,6 +8,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+LEVELS = 32
+"""Levels that are searched when the number of tokens is not known: enough for 2^32 - 1."""
+
 
 @lru_cache(maxsize=1024)
 def _tree_order(n: int) -> tuple[int, ...]:
@@ -41,12 +44,25 @@ def tree_order(n: int) -> Tensor:
 
 
 def batch_order(lengths: Tensor, total: int) -> Tensor:
-    """The tree order of each sequence by its own length, padding left in place: (T, B) int64."""
-    columns = []
-    for n in lengths.tolist():
-        columns.append((*_tree_order(n), *range(n, total)))
-    places = torch.tensor(columns, dtype=torch.int64, device=lengths.device)
-    return places.view(len(columns), total).t()
+    """The tree order of each sequence by its own length, padding left in place: (T, B) int64.
+
+    Every place is looked for in the tree, which gives its level; places are then sorted by level.
+    """
+    # The number of levels is not known while the number of tokens is only a name.
+    levels = LEVELS if torch.compiler.is_compiling() else total.bit_length()
+    place = torch.arange(total, device=lengths.device).unsqueeze(1)
+    low = torch.zeros_like(place)
+    high = lengths.to(torch.int64) - 1
+    level = torch.zeros_like(low + high)
+    for _ in range(levels):
+        centre = (low + high) // 2
+        low, high = (
+            torch.where(place > centre, centre + 1, low),
+            torch.where(place < centre, centre - 1, high),
+        )
+        level = level + (place != centre)
+    level = torch.where(place < lengths, level, levels)
+    return (level * total + place).argsort(dim=0)
 
 
 def inverse(order: Tensor) -> Tensor:
