@@ -223,17 +223,22 @@ def sweep(
     folds = []
     above = rows = map_tensors(lambda field: field[:0], leaves)
     for k in reversed(range(len(plan))):
-        level, new = plan[k], news[k]
-        right = take(new, level.fold_right)
-        merged = right
-        if len(first_field(right)):
-            merged = cell.merge(weights, take(above, level.fold_left), right)
-        rows = new
-        if len(first_field(new)):
-            rows = take_arranged(join(above, merged, take(new, level.alone)), level.arrange)
+        level = plan[k]
+        rows = descend(cell, weights, level, news[k], above)
         above = rows if carried is None else join(carried.folds[k], rows)
         folds.append(mask(take(above, level.final), level.has_fold))
     return Sweep(rows, blocks, folds[::-1])
+
+
+def descend(cell: MergeCell, weights: Weights, level: Level, new: State, above: State) -> State:
+    """The states after each of a level's new blocks, from the prefix of the level above."""
+    if not len(first_field(new)):
+        return new
+    right = take(new, level.fold_right)
+    merged = right
+    if len(first_field(right)):
+        merged = cell.merge(weights, take(above, level.fold_left), right)
+    return take_arranged(join(above, merged, take(new, level.alone)), level.arrange)
 
 
 def fold_blocks(
