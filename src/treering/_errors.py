@@ -11,6 +11,13 @@ class UserError(ValueError):
     """
 
 
+class ShapeError(UserError, RuntimeError):
+    """A shape that does not fit, which nn.LSTM reports as a RuntimeError with the same text.
+
+    Code that expects nn.LSTM's exception catches this one too.
+    """
+
+
 def nearest(name: str, known: Iterable[str], kind: str) -> str:
     """Compose the message for an unknown name, nearest known names first.
 

@@ -36,17 +36,34 @@ class HiddenCell(NamedTuple):
     c: Tensor
 
 
+class Inner(NamedTuple):
+    """What happened inside a recurrence, at every token.
+
+    state: the cell's state after each token, fields (T, B, ...), for an LSTM h and c.
+    gates: gates and candidates after their activations, by name, (T, B, H). An affine cell's are
+        its coefficients a and b. Cells that merge have none: which merge a token's gate would
+        belong to depends on the bracket.
+
+    Zero beyond each sequence's length.
+    """
+
+    state: Any
+    gates: dict[str, Tensor]
+
+
 class Run(NamedTuple):
     """What `unroll` returns.
 
     outputs: (T, B, O), zero where a sequence has ended; (B, O) if only the last was asked for.
     state: the state after each sequence's own last token, fit to be passed back in.
     ran: one line naming the schedule and the kernel that ran, and why.
+    inner: states and gates at every token, if they were asked for.
     """
 
     outputs: Tensor
     state: State
     ran: str
+    inner: Inner | None = None
 
 
 def map_tensors(function: Callable[..., Tensor], state: S, *others: S) -> S:

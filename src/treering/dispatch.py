@@ -23,6 +23,7 @@ from treering._types import Hidden, HiddenCell, State
 from treering.cells.abstract import AffineCell, Cell, MergeCell, StepCell
 from treering.cells.gru import GRUCell
 from treering.cells.lstm import LSTMCell
+from treering.cells.regularised import RegularisedCell
 from treering.cells.rnn import RNNCell
 from treering.kernels import aten
 from treering.schedules.abstract import Call, Schedule
@@ -73,6 +74,15 @@ def _aten_refuses(call: Call) -> str | None:
     if call.lengths is not None:
         # Measured: for packed input these operators are slower than the loop, at T = 512 by 20x.
         return "for sequences of different lengths the loop over time is faster"
+    if call.wanted == "states":
+        return "inner states are asked for, which PyTorch's operators keep to themselves"
+    assert isinstance(call.cell, RegularisedCell)
+    if call.cell.layer_norm or call.cell.zoneout or "noise_hidden" in call.weights:
+        return "layer norm, zoneout and recurrent dropout need the loop over time"
+    if isinstance(call.cell, LSTMCell) and call.cell.proj_size and call.x.device.type == "cpu":
+        return "oneDNN has no projections, and without it PyTorch's operator is a loop as well"
+    if torch.is_autocast_enabled(call.x.device.type):
+        return "under autocast PyTorch's operators keep the state in low precision"
     if not call.x.is_floating_point():
         return f"dtype {call.x.dtype} is not a floating-point type"
     if torch.compiler.is_compiling():
@@ -100,8 +110,7 @@ def _aten_run(call: Call) -> tuple[Tensor, State]:
     by_name = {"tanh": torch.rnn_tanh, "relu": torch.rnn_relu}
     operator = by_name[cell.nonlinearity] if isinstance(cell, RNNCell) else operators[type(cell)]
     state = cell.initial_state(x.shape[1], x) if call.state is None else call.state
-    names = ["weight_ih", "weight_hh", *(["bias_ih", "bias_hh"] if cell.bias else [])]
-    outputs, last = aten.run(operator, x, state, [w[n] for n in names])
+    outputs, last = aten.run(operator, x, state, [w[n] for n in cell.parameters(x.shape[2])])
     if call.wanted == "last":
         outputs = last_valid(outputs, call.lengths)
     return outputs, HiddenCell(*last) if isinstance(cell, LSTMCell) else Hidden(*last)

@@ -230,8 +230,9 @@ def test_the_bounded_weight_on_h_never_exceeds_one():
     for alpha in (-50.0, 0.0, 50.0):
         cell = QLRNNCell(H, bounded=True)
         w = draw(cell) | {"alpha": torch.tensor([alpha])}
-        f, h = torch.rand(100, H), torch.ones(100, H)
-        weight = cell.mix(w, torch.zeros(100, H), f, torch.zeros(100, H), h)
+        f, state = torch.rand(100, H), Hidden(torch.ones(100, H))
+        gates = cell.alpha_of(w, torch.zeros(100, H), f)
+        weight = cell.mix(gates, f, torch.zeros(100, H), state).h
         assert weight.max() <= 1
         assert (weight >= f).all()
 

@@ -13,10 +13,19 @@ import treering as tr
 from treering.layers import Recurrent
 
 TIMES = (1, 2, 3, 7, 8, 17, 63, 64, 65)
+REGULARISED: dict[str, Any] = {
+    "layer_norm": True,
+    "recurrent_dropout": 0.2,
+    "zoneout": 0.3,
+    "weight_dropout": 0.1,
+    "forget_bias": 1.0,
+    "orthogonal": True,
+}
+WITHOUT_FORGET_GATE = {k: v for k, v in REGULARISED.items() if k != "forget_bias"}
 OPTIONS: dict[str, list[dict[str, Any]]] = {
-    "rnn": [{"nonlinearity": "relu"}, {"bias": False}],
-    "gru": [{"bias": False}],
-    "lstm": [{"bias": False}],
+    "rnn": [{"nonlinearity": "relu"}, {"bias": False}, WITHOUT_FORGET_GATE],
+    "gru": [{"bias": False}, REGULARISED],
+    "lstm": [{"bias": False}, REGULARISED, {"proj_size": 1}, {"proj_size": 1, **REGULARISED}],
     "ql-lstm": [
         {"shared_blocks": 1},
         {"shared_blocks": 4},
@@ -32,6 +41,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"block_size": 3},
         {"block_size": 4, "skip": "input", "shared_blocks": 1, "bounded": True},
         {"bias": False},
+        {"block_size": 3, "skip": "input", **REGULARISED},
     ],
     "ql-gru": [
         {"shared_blocks": 1},
@@ -41,6 +51,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"bounded": True},
         {"block_size": 3},
         {"bias": False},
+        REGULARISED,
     ],
     "ql-rnn": [
         {"shared_blocks": 2},
@@ -49,6 +60,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"bounded": True},
         {"block_size": 3},
         {"bias": False},
+        REGULARISED,
     ],
     "pr-lstm": [
         {"refinements": 0},
@@ -64,7 +76,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"schedule": tr.Tree("random", seed=1)},
         {"bias": False},
     ],
-    "nonlinear-gate-lstm": [{"gates": "f"}, {"gates": "og"}, {"bias": False}],
+    "nonlinear-gate-lstm": [{"gates": "f"}, {"gates": "og"}, {"bias": False}, REGULARISED],
     "min-gru": [{"schedule": tr.Sequential()}, {"bias": False}],
     "min-lstm": [{"schedule": tr.Sequential()}, {"bias": False}],
 }
@@ -77,11 +89,16 @@ class Case(NamedTuple):
     options: dict[str, Any]
 
     def __str__(self) -> str:
-        words = [f"{key}={value}" for key, value in self.options.items()]
+        regularised = self.options.keys() >= WITHOUT_FORGET_GATE.keys()
+        words = ["regularised"] if regularised else []
+        words += [f"{k}={v}" for k, v in self.options.items() if k not in REGULARISED]
         return "-".join([self.name, *words]).replace(" ", "")
 
     def build(self, input_size: int = 2, hidden_size: int = 3, **more: Any) -> Recurrent:
-        """The layer in float64, with no parameter left at a round initial value."""
+        """The layer in float64, with no parameter left at a round initial value.
+
+        Where options draw noise in training, it is in evaluation, so that calls can be compared.
+        """
         torch.manual_seed(1)
         layer = tr.layers.get(self.name)(
             input_size, hidden_size, dtype=torch.float64, **{**self.options, **more}
@@ -89,7 +106,7 @@ class Case(NamedTuple):
         with torch.no_grad():
             for parameter in layer.parameters():
                 parameter += 0.1 * torch.randn_like(parameter)
-        return layer
+        return layer.eval() if "recurrent_dropout" in self.options else layer
 
 
 REGISTERED = [Case(name, {}) for name in tr.layers.names()]

@@ -16,6 +16,10 @@ def test_every_option_is_tested_away_from_its_default(name: str):
     del defaults["hidden_size"]
     tried = OPTIONS.get(name, [])
     for option, default in defaults.items():
+        if option == "forget_bias" and getattr(layer.cell_type, "keep_gate", "") is None:
+            with pytest.raises(ValueError, match="needs a gate that keeps the state"):
+                layer(2, 3, forget_bias=1.0)
+            continue
         away = [options[option] for options in tried if options.get(option, default) != default]
         assert away, f"add a line with {option} to OPTIONS[{name!r}]"
 

@@ -16,12 +16,15 @@ from treering.layers import Recurrent
 from .cases import CASES, Case
 from .observe import assert_same, draw, met_before, observe
 
-PAIRS = [
+NEEDS_THE_LOOP = {"schedule", "layer_norm", "proj_size"}
+BY_CELL = [
     (kernel, case)
     for kernel in dispatch.KERNELS
     for case in CASES
-    if tr.layers.get(case.name).cell_type is kernel.cell and "schedule" not in case.options
+    if tr.layers.get(case.name).cell_type is kernel.cell
 ]
+PAIRS = [(kernel, case) for kernel, case in BY_CELL if not NEEDS_THE_LOOP & case.options.keys()]
+REFUSED = [pair for pair in BY_CELL if pair not in PAIRS]
 
 
 def test_every_kernel_has_a_layer():
@@ -54,6 +57,14 @@ def test_kernel_that_loses_is_refused_with_its_reason(kernel: Kernel, case: Case
     assert "reference (" in str(tr.explain(layer, x, lengths))
     with tr.use_kernels(kernel.name), pytest.raises(ValueError, match="the loop over time is fast"):
         layer(x, lengths=lengths)
+
+
+@pytest.mark.parametrize(("kernel", "case"), REFUSED, ids=lambda v: getattr(v, "name", str(v)))
+def test_what_needs_the_loop_is_refused_with_its_reason(kernel: Kernel, case: Case):
+    layer, x = case.build(), draw(9, 3, 2)
+    assert f"reference ({kernel.name}: " in str(tr.explain(layer, x))
+    with tr.use_kernels(kernel.name), pytest.raises(ValueError, match="loop"):
+        layer(x)
 
 
 @pytest.mark.parametrize(("kernel", "case"), PAIRS, ids=lambda v: getattr(v, "name", str(v)))

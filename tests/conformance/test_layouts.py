@@ -197,13 +197,13 @@ def test_an_empty_batch_is_an_empty_answer(case: Case):
     layer = case.build(num_layers=2)
     x = torch.zeros(5, 0, 2, dtype=torch.float64)
     y, last = layer(x)
-    assert y.shape == (5, 0, 3)
+    assert y.shape == (5, 0, layer.output_size)
     assert all(s.shape[:2] == (2, 0) for s in flat(last))
     y, last = layer(x, last, torch.zeros(0, dtype=torch.int64))
-    assert y.shape == (5, 0, 3)
-    assert layer.step(x[0], last)[0].shape == (0, 3)
-    assert layer.reduce(x).shape == (0, 3)
-    assert layer(x, reset=torch.zeros(5, 0, dtype=torch.bool))[0].shape == (5, 0, 3)
+    assert y.shape == (5, 0, layer.output_size)
+    assert layer.step(x[0], last)[0].shape == (0, layer.output_size)
+    assert layer.reduce(x).shape == (0, layer.output_size)
+    assert layer(x, reset=torch.zeros(5, 0, dtype=torch.bool))[0].shape == (5, 0, layer.output_size)
 
 
 @every_case

@@ -20,12 +20,16 @@ KINDS: dict[str, tuple[Any, type[Recurrent], dict[str, Any]]] = {
     "gru": (nn.GRU, tr.GRU, {}),
     "rnn-tanh": (nn.RNN, tr.RNN, {"nonlinearity": "tanh"}),
     "rnn-relu": (nn.RNN, tr.RNN, {"nonlinearity": "relu"}),
+    "lstm-projected": (nn.LSTM, tr.LSTM, {"proj_size": 4}),
 }
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6}
 T, B = 9, 4
 LENGTHS = torch.tensor([4, 9, 1, 9])
 INPUT, HIDDEN = 5, 6
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:LSTM with projections is not supported with oneDNN"  # nn.LSTM's own
+)
 every_kind = pytest.mark.parametrize("kind", KINDS)
 every_dtype = pytest.mark.parametrize("dtype", TOLERANCE, ids=["float64", "float32"])
 
@@ -82,8 +86,9 @@ def compare(
 
 def initial(ours: Recurrent, batch: int | None, dtype: torch.dtype) -> list[Tensor]:
     count = ours.num_layers * ours.num_directions
-    shape = (count, HIDDEN) if batch is None else (count, batch, HIDDEN)
-    return [torch.randn(shape, dtype=dtype) for _ in range(2 if isinstance(ours, tr.LSTM) else 1)]
+    widths = [ours.proj_size or HIDDEN, HIDDEN] if isinstance(ours, tr.LSTM) else [HIDDEN]
+    leading = (count,) if batch is None else (count, batch)
+    return [torch.randn(*leading, width, dtype=dtype) for width in widths]
 
 
 @pytest.mark.usefixtures("kernels")
@@ -188,5 +193,13 @@ class TestFromTorch:
             tr.PRLSTM.from_torch(nn.LSTM(2, 3))
 
     def test_projections(self):
-        with pytest.raises(ValueError, match="LSTM has no proj_size; the module has 2"):
-            tr.LSTM.from_torch(nn.LSTM(4, 3, proj_size=2))
+        theirs = nn.LSTM(4, 3, 2, bidirectional=True, proj_size=2)
+        ours = tr.LSTM.from_torch(theirs)
+        assert repr(ours) == repr(theirs)
+        assert ours.output_size == 4
+        x = torch.randn(5, 3, 4)
+        (y, state), (expected, their_state) = ours(x), theirs(x)
+        torch.testing.assert_close(y, expected)
+        torch.testing.assert_close(tuple(state), their_state)
+        with pytest.raises(ValueError, match="proj_size argument is only supported for LSTM"):
+            tr.GRU(4, 3, proj_size=2)

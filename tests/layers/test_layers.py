@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import treering as tr
 from treering._errors import UserError
+from treering.cells.abstract import MergeCell
 from treering.layers import register
 
 every_layer = pytest.mark.parametrize("name", tr.layers.names())
@@ -246,13 +247,18 @@ class TestMistakes:
         _, of_three = layer(x[:, :3])
         _, of_one_layer = tr.layers.get(name)(2, 3)(x)
         _, double = tr.layers.get(name)(2, 3, 2).double()(x.double())
+        # Where the state is h, or h and c, nn.LSTM has words of its own.
+        plain = not isinstance(layer.cell, MergeCell)
+        size = "got [2, 3, 3]" if plain else "state does not fit"
+        count = "got [1, 4, 3]" if plain else "num_layers * num_directions = 2 as the first axis"
+        bare = "should also be 3-D but got" if plain else "as the first axis of every tensor"
         for wrong, text in [
-            (of_three, "state does not fit"),
+            (of_three, size),
             (double, "(shapes, dtype and device must agree)"),
-            (of_one_layer, "num_layers * num_directions = 2 as the first axis"),
+            (of_one_layer, count),
             ((), "as the first axis of every tensor, got tuple"),
             ("state", "as the first axis of every tensor, got str"),
-            (torch.zeros(()), "as the first axis of every tensor, got ()"),
+            (torch.zeros(()), bare),
             ((*state, state[0]), "state"),
         ]:
             with raises(UserError, text):
@@ -270,7 +276,9 @@ class TestMistakes:
             return type(part)(*map(deeper, part))
 
         parts[-1] = deeper(parts[-1])
-        with raises(UserError, "as the first axis of every tensor, got (2,"):
+        plain = not isinstance(layer.cell, MergeCell)
+        text = "size (1, 4, 3), got [2, 4" if plain else "first axis of every tensor, got (2,"
+        with raises(UserError, text):
             layer(x, tuple(parts))
 
     def test_lengths(self, name: str):

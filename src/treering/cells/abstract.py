@@ -14,8 +14,18 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from treering._types import Hidden, HiddenCell, State, Weights
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`x W^T + b` (..., R) for x (..., I), W (R, I): every matrix product of a cell.
+
+    Under autocast it is computed in low precision; all that follows, the state above all, goes on
+    in the precision of the weights.
+    """
+    return F.linear(x, weight, bias).to(weight.dtype)
 
 
 class ParameterSpec(NamedTuple):
@@ -48,6 +58,23 @@ class Cell(ABC):
         bound = 1 / math.sqrt(self.hidden_size)
         for weight in weights.values():
             nn.init.uniform_(weight, -bound, bound)
+
+    def noise(self, weights: Weights, steps: int, batch: int) -> dict[str, Tensor]:
+        """What this cell's options make random in training, drawn for one call.
+
+        Parameters with noise on them, under their own names, and masks under names that begin
+        with "noise_"; both go into the weights of the call. Nothing unless an option asks for it.
+        """
+        del weights, steps, batch
+        return {}
+
+    def inner(self, weights: Weights, x: Tensor, before: State) -> dict[str, Tensor]:
+        """Gates and candidates by name, (T, B, H) or broadcast to it, where the cell has any.
+
+        x (T, B, I); before: the state that each token met, fields (T, B, ...).
+        """
+        del weights, x, before
+        return {}
 
     def output(self, state: State) -> Tensor:
         """The layer's output (..., O) at a state; h unless the cell says otherwise."""
@@ -89,6 +116,11 @@ class AffineCell(Cell):
     def initial_state(self, batch: int, like: Tensor) -> Hidden:
         """The state before the first token: zeros, so that a reset is `a_t = 0`."""
         return Hidden(like.new_zeros(batch, self.hidden_size))
+
+    def inner(self, weights: Weights, x: Tensor, before: State) -> dict[str, Tensor]:
+        """The coefficients: a, the share of the old state that is kept, and b, what is added."""
+        del before
+        return dict(zip(("a", "b"), self.coefficients(weights, x), strict=True))
 
     def step(self, weights: Weights, coefficients: tuple[Tensor, Tensor], state: State) -> Hidden:
         """One step of the recurrence, the definition every schedule is compared with.

@@ -8,17 +8,17 @@ from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from treering._types import Hidden, State, Weights
-from treering.cells.abstract import ParameterSpec, StepCell
+from treering.cells.abstract import ParameterSpec
+from treering.cells.regularised import Gates, RegularisedCell
 
 GATES = ("r", "z", "n")
 
 
 @final
 @dataclass(frozen=True)
-class GRUCell(StepCell):
+class GRUCell(RegularisedCell):
     """Gated recurrent unit, reset gate applied after the recurrent product.
 
         r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)
@@ -32,8 +32,9 @@ class GRUCell(StepCell):
     """
 
     torch_equivalent: ClassVar[type[nn.RNNBase] | None] = nn.GRU
+    keep_gate: ClassVar[str | None] = "z"
 
-    def parameters(self, input_size: int) -> dict[str, ParameterSpec]:
+    def maps(self, input_size: int) -> dict[str, ParameterSpec]:
         H = self.hidden_size
         specs = {
             "weight_ih": ParameterSpec((3 * H, input_size), GATES),
@@ -49,15 +50,18 @@ class GRUCell(StepCell):
     def initial_state(self, batch: int, like: Tensor) -> Hidden:
         return Hidden(like.new_zeros(batch, self.hidden_size))
 
-    def project(self, weights: Weights, x: Tensor) -> Tensor:
-        return F.linear(x, weights["weight_ih"], weights.get("bias_ih"))
+    def added_bias(self, weights: Weights) -> Tensor | None:
+        # The candidate's bias_hh stands inside the reset gate's product.
+        return weights.get("bias_ih")
 
-    def step(self, weights: Weights, projected: Tensor, state: State) -> Hidden:
-        (h,) = state
-        recurrent = F.linear(h, weights["weight_hh"], weights.get("bias_hh"))
+    def activations(self, weights: Weights, projected: Tensor, state: State) -> Gates:
+        recurrent = self.recurrent_product(weights, state, weights.get("bias_hh"))
         x_r, x_z, x_n = projected.chunk(3, dim=-1)
         h_r, h_z, h_n = recurrent.chunk(3, dim=-1)
         r = torch.sigmoid(x_r + h_r)
         z = torch.sigmoid(x_z + h_z)
-        n = torch.tanh(torch.addcmul(x_n, r, h_n))
-        return Hidden(torch.lerp(n, h, z))
+        return {"r": r, "z": z, "n": torch.tanh(torch.addcmul(x_n, r, h_n))}
+
+    def update(self, weights: Weights, gates: Gates, state: State) -> Hidden:
+        del weights
+        return Hidden(torch.lerp(gates["n"], state[0], gates["z"]))

@@ -8,10 +8,9 @@ from typing import final
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from treering._types import Weights
-from treering.cells.abstract import AffineCell, ParameterSpec
+from treering.cells.abstract import AffineCell, ParameterSpec, product
 
 GATES = ("z", "h")
 
@@ -37,6 +36,6 @@ class MinGRUCell(AffineCell):
         return specs
 
     def coefficients(self, weights: Weights, x: Tensor) -> tuple[Tensor, Tensor]:
-        z, candidate = F.linear(x, weights["weight_ih"], weights.get("bias_ih")).chunk(2, dim=-1)
+        z, candidate = product(x, weights["weight_ih"], weights.get("bias_ih")).chunk(2, dim=-1)
         # 1 - sigmoid(z) written as sigmoid(-z), which keeps its digits when z is large.
         return torch.sigmoid(-z), torch.sigmoid(z) * candidate

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from treering._types import Weights
-from treering.cells.abstract import AffineCell, ParameterSpec
+from treering.cells.abstract import AffineCell, ParameterSpec, product
 
 GATES = ("f", "i", "h")
 
@@ -38,7 +38,7 @@ class MinLSTMCell(AffineCell):
         return specs
 
     def coefficients(self, weights: Weights, x: Tensor) -> tuple[Tensor, Tensor]:
-        f, i, candidate = F.linear(x, weights["weight_ih"], weights.get("bias_ih")).chunk(3, dim=-1)
+        f, i, candidate = product(x, weights["weight_ih"], weights.get("bias_ih")).chunk(3, dim=-1)
         # f/(f+i) is a sigmoid of the difference of log gates: no quotient 0/0 when both close.
         balance = F.logsigmoid(f) - F.logsigmoid(i)
         return torch.sigmoid(balance), torch.sigmoid(-balance) * candidate

@@ -5,21 +5,21 @@ Legend: B batch, I input, H hidden, n number of nonlinear gates.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from treering._errors import UserError
 from treering._types import HiddenCell, State, Weights
-from treering.cells.abstract import ParameterSpec, StepCell
-from treering.cells.lstm import GATES, lstm_update
+from treering.cells.abstract import ParameterSpec, product
+from treering.cells.lstm import GATES, lstm_gates, lstm_memory
+from treering.cells.regularised import Gates, RegularisedCell
 
 
 @final
 @dataclass(frozen=True)
-class NonlinearGateLSTMCell(StepCell):
+class NonlinearGateLSTMCell(RegularisedCell):
     """LSTM with nonlinear gates: each chosen gate k adds a rectified map to its pre-activation.
 
         pre_k = U_k x + W_k h + relu(A_k x + B_k h) + b_k       for k in `gates`
@@ -39,7 +39,12 @@ class NonlinearGateLSTMCell(StepCell):
 
     gates: Sequence[str] = "ifgo"
 
+    keep_gate: ClassVar[str | None] = "f"
+    recurrent_weights: ClassVar[tuple[str, ...]] = ("weight_hh", "weight_relu_hh")
+    zoned: ClassVar[tuple[str, ...]] = ("h", "c")
+
     def __post_init__(self) -> None:
+        super().__post_init__()
         chosen = set(self.gates)
         if not chosen or len(chosen) != len(self.gates) or not chosen <= set(GATES):
             raise UserError(
@@ -49,7 +54,7 @@ class NonlinearGateLSTMCell(StepCell):
         # One order for the rows, however the user wrote the subset.
         object.__setattr__(self, "gates", "".join(k for k in GATES if k in chosen))
 
-    def parameters(self, input_size: int) -> dict[str, ParameterSpec]:
+    def maps(self, input_size: int) -> dict[str, ParameterSpec]:
         H = self.hidden_size
         nonlinear = tuple(self.gates)
         n = len(nonlinear)
@@ -70,21 +75,22 @@ class NonlinearGateLSTMCell(StepCell):
         h = like.new_zeros(batch, self.hidden_size)
         return HiddenCell(h, torch.zeros_like(h))
 
-    def project(self, weights: Weights, x: Tensor) -> Tensor:
-        linear = F.linear(
-            x, weights["weight_ih"], weights["bias_ih"] + weights["bias_hh"] if self.bias else None
-        )
-        return torch.cat((linear, F.linear(x, weights["weight_relu_ih"])), dim=-1)
+    def input_maps(self, weights: Weights, x: Tensor) -> Tensor:
+        linear = self.input_product(weights, x, self.added_bias(weights))
+        return torch.cat((linear, product(x, weights["weight_relu_ih"])), dim=-1)
 
-    def step(self, weights: Weights, projected: Tensor, state: State) -> HiddenCell:
-        h, c = state
+    def activations(self, weights: Weights, projected: Tensor, state: State) -> Gates:
         x_linear, x_rectified = projected.split(
             (4 * self.hidden_size, len(self.gates) * self.hidden_size), dim=-1
         )
-        linear = torch.addmm(x_linear, h, weights["weight_hh"].t())
-        rectified = torch.addmm(x_rectified, h, weights["weight_relu_hh"].t())
+        linear = self.joined(weights, x_linear, state)
+        rectified = x_rectified + product(self.hidden(weights, state), weights["weight_relu_hh"])
         pre: dict[str, Tensor] = dict(zip(GATES, linear.chunk(4, dim=-1), strict=True))
         bends = torch.relu(rectified).chunk(len(self.gates), dim=-1)
         for gate, bend in zip(self.gates, bends, strict=True):
             pre[gate] = pre[gate] + bend
-        return lstm_update(pre["i"], pre["f"], pre["g"], pre["o"], c)
+        return lstm_gates(tuple(pre.values()))
+
+    def update(self, weights: Weights, gates: Gates, state: State) -> HiddenCell:
+        c = lstm_memory(gates, state[1])
+        return HiddenCell(gates["o"] * self.read(weights, c), c)

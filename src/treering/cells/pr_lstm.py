@@ -8,11 +8,10 @@ from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from treering._errors import UserError
 from treering._types import Hidden, HiddenCell, State, Weights
-from treering.cells.abstract import MergeCell, ParameterSpec
+from treering.cells.abstract import MergeCell, ParameterSpec, product
 
 LEAF_GATES = ("i", "g", "o")
 MERGE_GATES = ("i", "g", "o", "f_left", "f_right")
@@ -83,7 +82,7 @@ class PRLSTMCell(MergeCell):
         initialise_by_fan_in(weights)
 
     def leaf(self, weights: Weights, x: Tensor) -> HiddenCell:
-        gates = F.linear(x, weights["weight_leaf"], weights.get("bias_leaf"))
+        gates = product(x, weights["weight_leaf"], weights.get("bias_leaf"))
         i, g, o = gates.chunk(3, dim=-1)
         c = torch.sigmoid(i) * torch.tanh(g)
         return HiddenCell(torch.sigmoid(o) * torch.tanh(c), c)
@@ -92,13 +91,13 @@ class PRLSTMCell(MergeCell):
         h_l, c_l = left
         h_r, c_r = right
         pair = torch.cat((h_l, h_r), dim=-1)
-        gates = F.linear(pair, weights["weight_merge"], weights.get("bias_merge"))
+        gates = product(pair, weights["weight_merge"], weights.get("bias_merge"))
         i, g, o, f_l, f_r = gates.chunk(5, dim=-1)
         kept = torch.addcmul(torch.sigmoid(f_l) * c_l, torch.sigmoid(f_r), c_r)
         c = torch.addcmul(kept, torch.sigmoid(i), torch.tanh(g))
         h = torch.sigmoid(o) * torch.tanh(c)
         for r in range(self.refinements):
-            gates = F.linear(h, weights[f"weight_refine{r}"], weights.get(f"bias_refine{r}"))
+            gates = product(h, weights[f"weight_refine{r}"], weights.get(f"bias_refine{r}"))
             i, g, o, f = gates.chunk(4, dim=-1)
             c = torch.addcmul(torch.sigmoid(f) * c, torch.sigmoid(i), torch.tanh(g))
             h = torch.sigmoid(o) * torch.tanh(c)

@@ -8,10 +8,9 @@ from typing import ClassVar, final
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from treering._types import Hidden, HiddenCell, State, Weights
-from treering.cells.abstract import MergeCell, ParameterSpec
+from treering.cells.abstract import MergeCell, ParameterSpec, product
 from treering.cells.pr_lstm import check_refinements, initialise_by_fan_in
 
 
@@ -53,13 +52,11 @@ class PRRNNCell(MergeCell):
         initialise_by_fan_in(weights)
 
     def leaf(self, weights: Weights, x: Tensor) -> Hidden:
-        return Hidden(F.linear(x, weights["weight_leaf"], weights.get("bias_leaf")))
+        return Hidden(product(x, weights["weight_leaf"], weights.get("bias_leaf")))
 
     def merge(self, weights: Weights, left: State, right: State) -> Hidden:
         h = torch.cat((left[0], right[0]), dim=-1)
-        h = torch.relu(F.linear(h, weights["weight_merge"], weights.get("bias_merge")))
+        h = torch.relu(product(h, weights["weight_merge"], weights.get("bias_merge")))
         for r in range(self.refinements):
-            h = torch.relu(
-                F.linear(h, weights[f"weight_refine{r}"], weights.get(f"bias_refine{r}"))
-            )
+            h = torch.relu(product(h, weights[f"weight_refine{r}"], weights.get(f"bias_refine{r}")))
         return Hidden(h)

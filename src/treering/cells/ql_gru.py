@@ -8,10 +8,10 @@ from typing import ClassVar, NamedTuple, final
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from treering._types import Hidden, State, Weights
 from treering.cells.ql_parts import Block, QLCell
+from treering.cells.regularised import Gates
 
 
 class QLGRUState(NamedTuple):
@@ -44,24 +44,24 @@ class QLGRUCell(QLCell):
         1: {"r": 0, "u": 0, "n": 0},
         3: {"r": 0, "u": 1, "n": 2},
     }
+    keep_gate: ClassVar[str | None] = "u"
 
     def initial_state(self, batch: int, like: Tensor) -> State:
         h = like.new_zeros(batch, self.hidden_size)
         return QLGRUState(h, self.first_block(batch, like)) if self.block_size else Hidden(h)
 
-    def step(self, weights: Weights, projected: Tensor, state: State) -> State:
-        h = state[0]
+    def activations(self, weights: Weights, projected: Tensor, state: State) -> Gates:
         x_z = self.blocks(projected)
-        h_z = F.linear(h, weights["weight_hh"]).chunk(self.shared_blocks, dim=-1)
+        h_z = self.recurrent_product(weights, state).chunk(self.shared_blocks, dim=-1)
         at = self.gates
         z = [x_z[at[k]] + h_z[at[k]] for k in ("r", "u")]
         r, u = (torch.sigmoid(g) for g in self.pre_activations(weights, ("r", "u"), z))
         reset = torch.addcmul(x_z[at["n"]], r, h_z[at["n"]])
         n = torch.tanh(self.pre_activations(weights, ("n",), [reset])[0])
+        return {"r": r, "u": u, "n": n, **self.alpha_of(weights, projected, u)}
+
+    def update(self, weights: Weights, gates: Gates, state: State) -> State:
+        del weights
         if self.skip == "none":
-            return Hidden(torch.lerp(n, h, u))
-        h = self.mix(weights, projected, u, n, h)
-        if not self.block_size:
-            return Hidden(h)
-        h, block = self.close_block(h, state[1])
-        return QLGRUState(h, block)
+            return Hidden(torch.lerp(gates["n"], state[0], gates["u"]))
+        return self.mix(gates, gates["u"], gates["n"], state)

@@ -8,11 +8,11 @@ from typing import ClassVar, NamedTuple, final
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from treering._types import HiddenCell, State, Weights
-from treering.cells.lstm import lstm_update
+from treering.cells.lstm import lstm_gates, lstm_memory
 from treering.cells.ql_parts import Block, QLCell
+from treering.cells.regularised import Gates
 
 
 class QLLSTMState(NamedTuple):
@@ -53,6 +53,8 @@ class QLLSTMCell(QLCell):
         1: {"i": 0, "f": 0, "g": 0, "o": 0},
         4: {"i": 0, "f": 1, "g": 2, "o": 3},
     }
+    keep_gate: ClassVar[str | None] = "f"
+    zoned: ClassVar[tuple[str, ...]] = ("h", "c")
 
     def initial_state(self, batch: int, like: Tensor) -> State:
         h = like.new_zeros(batch, self.hidden_size)
@@ -60,17 +62,16 @@ class QLLSTMCell(QLCell):
             return QLLSTMState(h, torch.zeros_like(h), self.first_block(batch, like))
         return HiddenCell(h, torch.zeros_like(h))
 
-    def step(self, weights: Weights, projected: Tensor, state: State) -> State:
-        h, c = state[:2]
-        recurrent = F.linear(h, weights["weight_hh"]).chunk(self.shared_blocks, dim=-1)
-        z = [x + r for x, r in zip(self.blocks(projected), recurrent, strict=True)]
+    def activations(self, weights: Weights, projected: Tensor, state: State) -> Gates:
+        z = self.shared_maps(weights, projected, state)
         names = tuple(self.gates)
-        i, f, g, o = self.pre_activations(weights, names, [z[self.gates[k]] for k in names])
-        candidate, c = lstm_update(i, f, g, o, c)
+        pre = self.pre_activations(weights, names, [z[self.gates[k]] for k in names])
+        gates = lstm_gates(pre)
+        return gates | self.alpha_of(weights, projected, gates["f"])
+
+    def update(self, weights: Weights, gates: Gates, state: State) -> State:
+        c = lstm_memory(gates, state[1])
+        candidate = gates["o"] * self.read(weights, c)
         if self.skip == "none":
             return HiddenCell(candidate, c)
-        h = self.mix(weights, projected, torch.sigmoid(f), candidate, h)
-        if not self.block_size:
-            return HiddenCell(h, c)
-        h, block = self.close_block(h, state[2])
-        return QLLSTMState(h, c, block)
+        return self.mix(gates, gates["f"], candidate, state)._replace(c=c)

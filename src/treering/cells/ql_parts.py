@@ -5,15 +5,15 @@ Legend: B batch, I input, H hidden, S shared blocks of the affine map.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from treering._errors import UserError
-from treering._types import Weights
-from treering.cells.abstract import ParameterSpec, StepCell
+from treering._types import State, Weights
+from treering.cells.abstract import ParameterSpec, product
+from treering.cells.regularised import Gates, RegularisedCell
 
 SKIPS = ("learned", "fixed", "channel", "input", "none")
 
@@ -26,7 +26,7 @@ class Block(NamedTuple):
 
 
 @dataclass(frozen=True)
-class QLCell(StepCell):
+class QLCell(RegularisedCell):
     """Parameters and formulas that QL-LSTM, QL-GRU and QL-RNN share.
 
     Unified gating (PSUG): `z = W [x; h] + b` has `shared_blocks` blocks of H rows; gate k is
@@ -51,6 +51,7 @@ class QLCell(StepCell):
     """For each allowed `shared_blocks`: gate -> the block it reads."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.shared_blocks not in self.blocks_of_gates:
             allowed = ", ".join(map(str, self.blocks_of_gates))
             raise UserError(f"shared_blocks must be one of {allowed}, got {self.shared_blocks!r}")
@@ -80,7 +81,7 @@ class QLCell(StepCell):
         """Whether any block drives more than one gate."""
         return len(self.gates) > self.shared_blocks
 
-    def parameters(self, input_size: int) -> dict[str, ParameterSpec]:
+    def maps(self, input_size: int) -> dict[str, ParameterSpec]:
         H, S, names = self.hidden_size, self.shared_blocks, tuple(self.gates)
         blocks = tuple(f"block{s}" for s in range(S)) if self.shares else names
         specs = {
@@ -117,17 +118,22 @@ class QLCell(StepCell):
             if name in weights:
                 nn.init.constant_(weights[name], value)
 
-    def project(self, weights: Weights, x: Tensor) -> Tensor:
+    def input_maps(self, weights: Weights, x: Tensor) -> Tensor:
         """W_ih x + b (..., S*H), followed by alpha's logit (..., 1) where alpha looks at x."""
-        z = F.linear(x, weights["weight_ih"], weights.get("bias_ih"))
+        z = super().input_maps(weights, x)
         if self.skip == "input":
-            logit = F.linear(x, weights["weight_alpha"], weights["bias_alpha"])
+            logit = product(x, weights["weight_alpha"], weights["bias_alpha"])
             z = torch.cat((z, logit), dim=-1)
         return z
 
     def blocks(self, projected: Tensor) -> tuple[Tensor, ...]:
         """The input's share of the blocks of z: S tensors (B, H)."""
         return projected[..., : self.shared_blocks * self.hidden_size].chunk(self.shared_blocks, -1)
+
+    def shared_maps(self, weights: Weights, projected: Tensor, state: State) -> list[Tensor]:
+        """The blocks of z = W [x; h] + b, S tensors (B, H)."""
+        recurrent = self.recurrent_product(weights, state).chunk(self.shared_blocks, dim=-1)
+        return [x + r for x, r in zip(self.blocks(projected), recurrent, strict=True)]
 
     def pre_activations(
         self, weights: Weights, names: tuple[str, ...], z: list[Tensor]
@@ -147,19 +153,25 @@ class QLCell(StepCell):
             gates = scaled[0] * scaled[1]
         return gates.chunk(len(names), dim=-1)
 
-    def mix(
-        self, weights: Weights, projected: Tensor, keep: Tensor, candidate: Tensor, h: Tensor
-    ) -> Tensor:
-        """`keep * h + (1 - keep) * candidate + alpha * h`, all (B, H)."""
+    def alpha_of(self, weights: Weights, projected: Tensor, keep: Tensor) -> Gates:
+        """What h is multiplied with past the gates, as the activation "alpha" (if there is any)."""
+        if self.skip == "none":
+            return {}
         if self.skip == "fixed":
-            alpha = self.alpha
+            alpha = keep.new_full((1,), self.alpha)
         elif self.skip == "input":
             alpha = torch.sigmoid(projected[..., -1:])
         else:
             alpha = torch.sigmoid(weights["alpha"]) if self.bounded else weights["alpha"]
-        if self.bounded:
-            alpha = alpha * (1 - keep)
-        return torch.lerp(candidate, h, keep) + alpha * h
+        return {"alpha": alpha * (1 - keep) if self.bounded else alpha}
+
+    def mix(self, gates: Gates, keep: Tensor, candidate: Tensor, state: Any) -> Any:
+        """`keep * h + (1 - keep) * candidate + alpha * h`, all (B, H), and the block's memory."""
+        h = torch.lerp(candidate, state.h, keep) + gates["alpha"] * state.h
+        if not self.block_size:
+            return state._replace(h=h)
+        h, block = self.close_block(h, state.block)
+        return state._replace(h=h, block=block)
 
     def first_block(self, batch: int, like: Tensor) -> Block:
         """The block-level memory before the first token."""

@@ -8,11 +8,11 @@ from typing import ClassVar, NamedTuple, final
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from treering._errors import UserError
 from treering._types import Hidden, State, Weights
 from treering.cells.ql_parts import Block, QLCell
+from treering.cells.regularised import Gates
 
 
 class QLRNNState(NamedTuple):
@@ -46,6 +46,7 @@ class QLRNNCell(QLCell):
         1: {"n": 0, "f": 0},
         2: {"n": 0, "f": 1},
     }
+    keep_gate: ClassVar[str | None] = "f"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,16 +62,17 @@ class QLRNNCell(QLCell):
         h = like.new_zeros(batch, self.hidden_size)
         return QLRNNState(h, self.first_block(batch, like)) if self.block_size else Hidden(h)
 
-    def step(self, weights: Weights, projected: Tensor, state: State) -> State:
-        h = state[0]
-        recurrent = F.linear(h, weights["weight_hh"]).chunk(self.shared_blocks, dim=-1)
-        z = [x + r for x, r in zip(self.blocks(projected), recurrent, strict=True)]
+    def activations(self, weights: Weights, projected: Tensor, state: State) -> Gates:
+        z = self.shared_maps(weights, projected, state)
         names = tuple(self.gates)
         n, *f = self.pre_activations(weights, names, [z[self.gates[k]] for k in names])
         if not f:
-            return Hidden(torch.tanh(n))
-        h = self.mix(weights, projected, torch.sigmoid(f[0]), torch.tanh(n), h)
-        if not self.block_size:
-            return Hidden(h)
-        h, block = self.close_block(h, state[1])
-        return QLRNNState(h, block)
+            return {"n": torch.tanh(n)}
+        keep = torch.sigmoid(f[0])
+        return {"n": torch.tanh(n), "f": keep, **self.alpha_of(weights, projected, keep)}
+
+    def update(self, weights: Weights, gates: Gates, state: State) -> State:
+        del weights
+        if self.skip == "none":
+            return Hidden(gates["n"])
+        return self.mix(gates, gates["f"], gates["n"], state)

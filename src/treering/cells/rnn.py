@@ -8,18 +8,18 @@ from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from treering._errors import UserError
 from treering._types import Hidden, State, Weights
-from treering.cells.abstract import ParameterSpec, StepCell
+from treering.cells.abstract import ParameterSpec
+from treering.cells.regularised import Gates, RegularisedCell
 
 ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
 
 
 @final
 @dataclass(frozen=True)
-class RNNCell(StepCell):
+class RNNCell(RegularisedCell):
     """Elman network: `h_t = act(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)`, act tanh or relu.
 
     Cost: I*H + H*H multiply-adds a token, one matrix product a step.
@@ -33,12 +33,13 @@ class RNNCell(StepCell):
     torch_equivalent: ClassVar[type[nn.RNNBase] | None] = nn.RNN
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.nonlinearity not in ACTIVATIONS:
             raise UserError(
                 f"nonlinearity {self.nonlinearity!r} is not known; write 'tanh' or 'relu'"
             )
 
-    def parameters(self, input_size: int) -> dict[str, ParameterSpec]:
+    def maps(self, input_size: int) -> dict[str, ParameterSpec]:
         H = self.hidden_size
         specs = {
             "weight_ih": ParameterSpec((H, input_size), ("h",)),
@@ -51,12 +52,9 @@ class RNNCell(StepCell):
     def initial_state(self, batch: int, like: Tensor) -> Hidden:
         return Hidden(like.new_zeros(batch, self.hidden_size))
 
-    def project(self, weights: Weights, x: Tensor) -> Tensor:
-        bias = weights["bias_ih"] + weights["bias_hh"] if self.bias else None
-        return F.linear(x, weights["weight_ih"], bias)
+    def activations(self, weights: Weights, projected: Tensor, state: State) -> Gates:
+        return {"h": ACTIVATIONS[self.nonlinearity](self.joined(weights, projected, state))}
 
-    def step(self, weights: Weights, projected: Tensor, state: State) -> Hidden:
-        (h,) = state
-        return Hidden(
-            ACTIVATIONS[self.nonlinearity](torch.addmm(projected, h, weights["weight_hh"].t()))
-        )
+    def update(self, weights: Weights, gates: Gates, state: State) -> Hidden:
+        del weights, state
+        return Hidden(gates["h"])

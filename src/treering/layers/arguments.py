@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from treering._errors import UserError
+from treering._errors import ShapeError, UserError
 from treering._types import State
+from treering.schedules.abstract import Schedule
 
 
 def check_sizes(**sizes: Any) -> None:
@@ -50,6 +51,57 @@ def refuse_lengths(lengths: Tensor | None) -> None:
     """Beside packed input, lengths could only contradict it."""
     if lengths is not None:
         raise UserError("a PackedSequence carries its lengths; leave `lengths` out")
+
+
+def refuse_reorder(schedule: Schedule, option: str) -> None:
+    """Refuse an option that reads tokens in another order than a schedule's own."""
+    reason = schedule.refuses_reorder()
+    if reason is not None:
+        raise UserError(f"{option} cannot be used under {schedule!r}: {reason}; leave one out")
+
+
+def choose_state(state: Any, hx: Any) -> Any:
+    """The state under this package's name or under nn.LSTM's; not both."""
+    if hx is None:
+        return state
+    if state is not None:
+        raise TypeError("`hx` is another name for `state`; give one of them")
+    return hx
+
+
+def check_hidden(
+    state: Any, widths: tuple[int, ...], count: int, batch: int, batched: bool
+) -> None:
+    """Refuse h (and c) of wrong shapes, in nn.LSTM's words.
+
+    widths: of h, and of c for an LSTM; count: L*D. What is no tuple of so many tensors is left to
+    the checks that follow.
+    """
+    given = [state] if isinstance(state, Tensor) else state
+    if not isinstance(given, tuple | list) or not all(isinstance(s, Tensor) for s in given):
+        return
+    pair = len(widths) == 2
+    wanted, size = (3, "batched 3-D") if batched else (2, "unbatched 2-D")
+    known = 0 < len(given) <= len(widths)
+    if known and (any(s.dim() != wanted for s in given) or len(given) < len(widths)):
+        # Like nn.LSTM, which takes a bare tensor apart into what it thinks are h and c.
+        dims = [s.dim() - (len(given) < len(widths)) for s in given] * (len(widths) // len(given))
+        if pair:
+            got = "(" + ", ".join(f"{d}-D" for d in dims) + ") tensors"
+            what = "hx and cx"
+        else:
+            got, what = f"{dims[0]}-D tensor", "hx"
+        raise ShapeError(
+            f"For {size} input, {what} should also be {wanted}-D but got {got}; a state is what an"
+            " earlier call returned, or zeros"
+        )
+    if len(given) != len(widths):
+        return
+    for k, (part, width) in enumerate(zip(given, widths, strict=True)):
+        expected = (count, batch, width) if batched else (count, width)
+        if tuple(part.shape) != expected:
+            name = f"hidden[{k}]" if pair else "hidden"
+            raise ShapeError(f"Expected {name} size {expected}, got {list(part.shape)}")
 
 
 def parts_of(state: Any) -> Iterator[Any]:

@@ -13,15 +13,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from treering._errors import UserError, nearest
-from treering._types import State, map_tensors
-from treering.cells.abstract import Cell
+from treering._errors import ShapeError, UserError, nearest
+from treering._types import Inner, State, map_tensors
+from treering.cells.abstract import AffineCell, Cell, StepCell
 from treering.layers.arguments import (
     check_dropout,
     check_flags,
+    check_hidden,
     check_sizes,
+    choose_state,
     map_state,
     refuse_lengths,
+    refuse_reorder,
     split_state,
 )
 from treering.schedules.abstract import Schedule, Wanted
@@ -36,6 +39,7 @@ class Recurrent(nn.Module):
     Arguments, shapes, layouts and parameter names are nn.LSTM's:
 
         y, state = layer(x, state=None, lengths=None, reset=None)
+        y, state, inner = layer(x, return_states=True)
         y_t, state = layer.step(x_t, state)
         last = layer.reduce(x, lengths=None)
 
@@ -46,10 +50,13 @@ class Recurrent(nn.Module):
     lengths: (B,) integers, for padded input; what lies beyond is never read.
     reset: (B, T) bool with `batch_first`, else (T, B); True starts a sequence anew just before
         that token. Not for bidirectional layers.
+    inner: the cell's states and its gates at every token, by layer and direction as in the state:
+        `inner.state.c` and `inner.gates["f"]` are (L*D, T, B, H), (L*D, B, T, H) with
+        `batch_first`. For packed input they are padded.
 
-    Keyword options after `bidirectional` are the cell's own; `schedule` is how it runs along time
-    (None: the default of its kind). It does not subclass nn.LSTM, so `isinstance` tests against
-    that fail.
+    Keyword options are the cell's own; `schedule` is how it runs along time (None: the default of
+    its kind). It does not subclass nn.LSTM, so `isinstance` tests against that fail. Errors are
+    ValueError or TypeError; those for which nn.LSTM raises RuntimeError are both.
     """
 
     cell_type: ClassVar[type[Cell]]
@@ -64,6 +71,7 @@ class Recurrent(nn.Module):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        proj_size: int = 0,
         *,
         schedule: Schedule | None = None,
         device: torch.device | str | None = None,
@@ -74,7 +82,14 @@ class Recurrent(nn.Module):
         check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         check_flags(bias=bias, batch_first=batch_first, bidirectional=bidirectional)
         check_dropout(dropout, num_layers)
+        if bidirectional and schedule is not None:
+            refuse_reorder(schedule, "bidirectional=True")
         known = self.cell_options()
+        if proj_size and "proj_size" not in known:
+            # nn.GRU's words.
+            raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
+        if proj_size:
+            options = {"proj_size": proj_size, **options}
         for option in options:
             if option not in known:
                 raise TypeError(nearest(option, known, f"option of {type(self).__name__}"))
@@ -85,9 +100,11 @@ class Recurrent(nn.Module):
         self.batch_first = batch_first
         self.dropout = float(dropout)
         self.bidirectional = bidirectional
+        self.proj_size = proj_size
         self.schedule = schedule
         self.options = options
         self.cell = self.cell_type(hidden_size, bias=bias, **options)
+        self._names = tuple(self.cell.parameters(input_size))
         for name, shape in self._parameter_shapes().items():
             self.register_parameter(
                 name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
@@ -103,11 +120,15 @@ class Recurrent(nn.Module):
     @classmethod
     def signature(cls) -> inspect.Signature:
         """The constructor's signature with the cell's options spelled out."""
+        known = cls.cell_options()
         parameters = list(inspect.signature(Recurrent.__init__).parameters.values())[1:-1]
+        if "proj_size" not in known:
+            parameters = [p for p in parameters if p.name != "proj_size"]
         place = next(i for i, p in enumerate(parameters) if p.name == "schedule")
         options = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
-            for name, default in cls.cell_options().items()
+            for name, default in known.items()
+            if name != "proj_size"
         ]
         return inspect.Signature(parameters[:place] + options + parameters[place:])
 
@@ -123,8 +144,6 @@ class Recurrent(nn.Module):
             raise TypeError(
                 f"{cls.__name__}.from_torch takes {wanted}, got {type(module).__name__}"
             )
-        if module.proj_size:
-            raise UserError(f"{cls.__name__} has no proj_size; the module has {module.proj_size}")
         weight = next(module.parameters())
         options = {"nonlinearity": module.nonlinearity} if isinstance(module, nn.RNN) else {}
         layer = cls(
@@ -135,6 +154,7 @@ class Recurrent(nn.Module):
             module.batch_first,
             module.dropout,
             module.bidirectional,
+            module.proj_size,
             device=weight.device,
             dtype=weight.dtype,
             **options,
@@ -162,8 +182,21 @@ class Recurrent(nn.Module):
 
     def weights(self, level: int, direction: int = 0) -> dict[str, Tensor]:
         """The cell's weights of one layer and direction, under the cell's own names."""
+        suffix = SUFFIXES[direction]
+        return {name: getattr(self, f"{name}_l{level}{suffix}") for name in self._names}
+
+    @property
+    def all_weights(self) -> list[list[nn.Parameter]]:
+        """The parameters of each layer and direction, as nn.LSTM lists them."""
         names = self.cell.parameters(self.input_size)
-        return {n: getattr(self, f"{n}_l{level}{SUFFIXES[direction]}") for n in names}
+        return [
+            [getattr(self, f"{name}_l{level}{suffix}") for name in names]
+            for level in range(self.num_layers)
+            for suffix in SUFFIXES[: self.num_directions]
+        ]
+
+    def flatten_parameters(self) -> None:
+        """Nothing: for code that calls it on nn.LSTM. Parameters here are ordinary ones."""
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -178,14 +211,23 @@ class Recurrent(nn.Module):
         state: State | Tensor | None = None,
         lengths: Tensor | None = None,
         reset: Tensor | None = None,
-    ) -> tuple[Any, Any]:
-        """Outputs at every position and the state after each sequence's last token."""
+        *,
+        hx: State | Tensor | None = None,
+        return_states: bool = False,
+    ) -> Any:
+        """Outputs at every position and the state after each sequence's last token.
+
+        hx: nn.LSTM's name for `state`. return_states: also return the inner states and gates.
+        """
+        state = choose_state(state, hx)
         if isinstance(input, PackedSequence):
             refuse_lengths(lengths)
-            return self._forward_packed(input, state, reset)
+            return self._forward_packed(input, state, reset, return_states)
         x, state, batched = self._enter(input, state)
-        outputs, last = self._run(x, state, lengths, self._time_first(reset, batched), "all")
-        return self._leave(outputs, last, batched)
+        seen: list[Inner] | None = [] if return_states else None
+        outputs, last = self._run(x, state, lengths, self._time_first(reset, batched), "all", seen)
+        outputs, last = self._leave(outputs, last, batched)
+        return (outputs, last) if seen is None else (outputs, last, self._seen(seen, batched))
 
     def step(self, x_t: Tensor, state: State | Tensor | None = None) -> tuple[Tensor, Any]:
         """One token: x_t (B, I) or (I,) -> output (B, O) or (O,) and the state to go on with.
@@ -227,22 +269,25 @@ class Recurrent(nn.Module):
         return last if batched else last.squeeze(0)
 
     def _forward_packed(
-        self, packed: PackedSequence, state: State | Tensor | None, reset: Tensor | None
-    ) -> tuple[PackedSequence, Any]:
+        self,
+        packed: PackedSequence,
+        state: State | Tensor | None,
+        reset: Tensor | None,
+        return_states: bool,
+    ) -> Any:
         """PackedSequence in, PackedSequence with the same indices out; states in user order."""
         padded, lengths = pad_packed_sequence(packed)
         if reset is not None and self.batch_first:
             reset = reset.t()
         x, state, _ = self._enter(padded, state, time_first=True)
-        outputs, last = self._run(x, state, lengths, reset, "all")
+        seen: list[Inner] | None = [] if return_states else None
+        outputs, last = self._run(x, state, lengths, reset, "all", seen)
         order = packed.sorted_indices
         if order is not None:
             outputs, lengths = outputs.index_select(1, order), lengths[order.cpu()]
         data = pack_padded_sequence(outputs, lengths).data
-        return (
-            PackedSequence(data, packed.batch_sizes, order, packed.unsorted_indices),
-            last,
-        )
+        again = PackedSequence(data, packed.batch_sizes, order, packed.unsorted_indices)
+        return (again, last) if seen is None else (again, last, self._seen(seen, batched=True))
 
     def _enter(
         self, x: Tensor, state: State | Tensor | None, time_first: bool = False
@@ -252,7 +297,7 @@ class Recurrent(nn.Module):
         if x.dim() not in (2, 3):
             raise ValueError(f"{kind}: Expected input to be 2D or 3D, got {x.dim()}D instead")
         if x.size(-1) != self.input_size:
-            raise UserError(
+            raise ShapeError(
                 "input.size(-1) must be equal to input_size. Expected"
                 f" {self.input_size}, got {x.size(-1)}"
             )
@@ -267,11 +312,18 @@ class Recurrent(nn.Module):
         carried: State | None = (state,) if isinstance(state, Tensor) else state
         if not batched:
             x = x.unsqueeze(1)
-            carried = None if carried is None else map_state(carried, lambda s: s.unsqueeze(1))
         elif self.batch_first and not time_first:
             x = x.transpose(0, 1)
+        if carried is not None and isinstance(self.cell, StepCell | AffineCell):
+            fields = self.cell.initial_state(1, x)
+            if all(isinstance(field, Tensor) for field in fields):
+                widths = tuple(field.shape[-1] for field in fields)
+                count = self.num_layers * self.num_directions
+                check_hidden(carried, widths, count, x.shape[1], batched)
+        if carried is not None and not batched:
+            carried = map_state(carried, lambda s: s.unsqueeze(1))
         if x.size(0) == 0:
-            raise UserError("Expected sequence length to be larger than 0 in RNN")
+            raise ShapeError("Expected sequence length to be larger than 0 in RNN")
         return x, carried, batched
 
     def _time_first(self, reset: Tensor | None, batched: bool) -> Tensor | None:
@@ -286,6 +338,19 @@ class Recurrent(nn.Module):
             return outputs.squeeze(1), map_tensors(lambda s: s.squeeze(1), last)
         return outputs.transpose(0, 1) if self.batch_first else outputs, last
 
+    def _seen(self, seen: list[Inner], batched: bool) -> Inner:
+        """What each layer and direction did, fields (T, B, ...), stacked in the user's layout."""
+
+        def stacked(*parts: Tensor) -> Tensor:
+            one = torch.stack(parts)
+            if not batched:
+                return one.squeeze(2)
+            return one.transpose(1, 2) if self.batch_first else one
+
+        states = map_tensors(stacked, *(inner.state for inner in seen))
+        names = seen[0].gates
+        return Inner(states, {n: stacked(*(inner.gates[n] for inner in seen)) for n in names})
+
     def _run(
         self,
         x: Tensor,
@@ -293,8 +358,9 @@ class Recurrent(nn.Module):
         lengths: Tensor | None,
         reset: Tensor | None,
         wanted: Wanted,
+        seen: list[Inner] | None = None,
     ) -> tuple[Tensor, Any]:
-        """All layers and directions over x (T, B, I)."""
+        """All layers and directions over x (T, B, I); what happens inside is added to `seen`."""
         if reset is not None and self.bidirectional:
             raise UserError(
                 "reset cannot be used with bidirectional=True: the reverse direction meets the"
@@ -307,7 +373,8 @@ class Recurrent(nn.Module):
         for level in range(self.num_layers):
             top = level == self.num_layers - 1
             here = states[len(finals) : len(finals) + self.num_directions]
-            x, last = self._run_level(level, x, here, lengths, reset, wanted if top else "all")
+            part: Wanted = wanted if top else "all"
+            x, last = self._run_level(level, x, here, lengths, reset, part, seen)
             finals += last
             if self.dropout and not top:
                 x = F.dropout(x, self.dropout, self.training)
@@ -321,21 +388,28 @@ class Recurrent(nn.Module):
         lengths: Tensor | None,
         reset: Tensor | None,
         wanted: Wanted,
+        seen: list[Inner] | None = None,
     ) -> tuple[Tensor, list[State]]:
         """One layer's directions over x (T, B, I)."""
         sides, finals = [], []
         for direction, state in enumerate(states):
+            weights = self.weights(level, direction)
+            if self.training:
+                weights |= self.cell.noise(weights, x.shape[0], x.shape[1])
             ran = unroll(
                 self.cell,
-                self.weights(level, direction),
+                weights,
                 reverse(x, lengths) if direction else x,
                 state,
                 schedule=self.schedule,
                 lengths=lengths,
                 reset=reset,
                 outputs=wanted,
+                inner=seen is not None,
             )
             finals.append(ran.state)
+            if ran.inner is not None and seen is not None:
+                seen.append(reverse_inner(ran.inner, lengths) if direction else ran.inner)
             back = direction == 1 and wanted == "all"
             sides.append(reverse(ran.outputs, lengths) if back else ran.outputs)
         return sides[0] if len(sides) == 1 else torch.cat(sides, dim=-1), finals
@@ -362,6 +436,7 @@ class Recurrent(nn.Module):
     def extra_repr(self) -> str:
         text = f"{self.input_size}, {self.hidden_size}"
         for name, usual in (
+            ("proj_size", 0),
             ("num_layers", 1),
             ("bias", True),
             ("batch_first", False),
@@ -371,8 +446,18 @@ class Recurrent(nn.Module):
             if getattr(self, name) != usual:
                 text += f", {name}={getattr(self, name)}"
         for name, value in self.options.items():
+            if name == "proj_size":
+                continue
             text += f", {name}={value!r}"
         return text if self.schedule is None else f"{text}, schedule={self.schedule}"
+
+
+def reverse_inner(inner: Inner, lengths: Tensor | None) -> Inner:
+    """What the reverse direction did, at the tokens where it did it."""
+    return Inner(
+        map_tensors(lambda field: reverse(field, lengths), inner.state),
+        {name: reverse(gate, lengths) for name, gate in inner.gates.items()},
+    )
 
 
 def reverse(x: Tensor, lengths: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from treering._errors import UserError, nearest
 from treering._types import State
-from treering.layers.arguments import refuse_lengths
+from treering.layers.arguments import refuse_lengths, refuse_reorder
 from treering.layers.recurrent import Recurrent
 from treering.schedules import orders
 from treering.unroll import check_lengths
@@ -38,6 +38,8 @@ class Reordered(nn.Module):
         super().__init__()
         if order not in ORDERS:
             raise UserError(nearest(order, ORDERS, "order"))
+        if layer.schedule is not None:
+            refuse_reorder(layer.schedule, f"order={order!r}")
         self.layer = layer
         self.order = order
 
