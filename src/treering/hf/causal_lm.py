@@ -120,10 +120,6 @@ class TreeringForCausalLM(TreeringPreTrainedModel, GenerationMixin):
                 "past_key_values belong to attention; a treering model is carried on with"
                 " cache_params=..., as an earlier call returned it"
             )
-        if inputs_embeds is not None and not use_cache:
-            raise UserError(
-                "generate cannot go on behind inputs_embeds without the state; leave use_cache out"
-            )
         seen = 0 if cache_params is None else cache_params.seen
         inputs: dict[str, Any] = {"use_cache": use_cache, "cache_params": cache_params}
         if inputs_embeds is not None and seen < inputs_embeds.shape[1]:

@@ -124,7 +124,7 @@ class TreeringModel(TreeringPreTrainedModel):
         seen = 0 if cache_params is None else cache_params.seen
         state = None if cache_params is None else cache_params.state
         stretch = read_mask(attention_mask, B, T, seen)
-        reset = None if position_ids is None else (position_ids == 0).expand(B, T)
+        reset = None if position_ids is None else _starts(position_ids, B, T)
         if stretch is not None:
             inputs_embeds = stretch.to_front(inputs_embeds)
             reset = None if reset is None else stretch.to_front(reset)
@@ -168,3 +168,12 @@ class TreeringModel(TreeringPreTrainedModel):
         if last_only or self.config.bidirectional:
             return False
         return bool(self.config.use_cache and not self.training) if wanted is None else wanted
+
+
+def _starts(position_ids: Tensor, B: int, T: int) -> Tensor:
+    """(B, T) bool, True at tokens whose position is 0."""
+    if position_ids.dim() != 2 or position_ids.shape[0] not in (1, B) or position_ids.shape[1] != T:
+        raise UserError(
+            f"position_ids must be (batch, time) = {(B, T)}, got {tuple(position_ids.shape)}"
+        )
+    return (position_ids == 0).expand(B, T)
