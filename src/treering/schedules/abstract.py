@@ -52,6 +52,10 @@ class Schedule(ABC):
         wanted, and the state after each sequence's last token.
         """
 
+    def refuses_reorder(self) -> str | None:
+        """Why tokens can only be read in the order of time under this schedule, or None."""
+        return None
+
     @abstractmethod
     def check_state(self, cell: Cell, state: State, batch: int, like: Tensor) -> State:
         """`state`, with the cell's own types; it may be given as plain tuples.

@@ -4,7 +4,7 @@ Legend: B batch, T time, I input, H hidden, O output, K levels carried, S segmen
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from treering._types import State, Weights, map_tensors
 from treering.cells.abstract import Cell, MergeCell
 from treering.schedules.abstract import Call, Schedule, Wanted
 from treering.schedules.states import check_like, choose, last_valid
-from treering.schedules.tree import balanced, shift_reduce
+from treering.schedules.tree import balanced, ranks, shift_reduce
 from treering.schedules.tree.state import (
     Segments,
     TreeState,
@@ -24,6 +24,9 @@ from treering.schedules.tree.state import (
     stack,
     unstack,
 )
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 __all__ = ["Tree", "TreeState"]
 
@@ -45,12 +48,25 @@ class Tree(Schedule):
 
     Cost: T-1 merges in log2 T rounds for the last state, about 2T in 2 log2 T for all positions;
     one round runs over the whole batch. `left` takes T rounds, `random` about 3 ln T.
+    `group`: split the sequence over the ranks of a torch.distributed process group, "world" or a
+    ProcessGroup (kept by name, so that a layer can be copied, pickled and printed). x on rank r
+    is the r-th stretch of the sequence: P tokens, a power of two, on every rank but the last,
+    1 to P there. Outputs are those at the rank's own positions; the state, and what `reduce`
+    returns, are the whole sequence's, on every rank; all equal to one process's. The loss is the
+    sum of the ranks' losses, each of its own outputs: every rank calls backward, and a weight's
+    gradient is the sum over ranks (all-reduce). What reaches the replicated state or `reduce`'s
+    result is summed over ranks too: use it on one rank, or divide by their number.
+    Balanced bracket only, without lengths, reset, carried state, second directions and second
+    derivatives. Cost over one process: ceil(log2 ranks) messages of one state (B, H), an
+    exchange of sizes and one broadcast. All ranks must call the layer equally often.
+
     When not to use it: `left` and `random` for speed.
     Source: arXiv 2605.17108; checked there against the authors' code for n = 1..600.
     """
 
     bracket: Bracket = "balanced"
     seed: int = 0
+    group: "str | ProcessGroup | None" = None
 
     accepts: ClassVar[tuple[type[Cell], ...]] = (MergeCell,)
     guarantee: ClassVar[Literal["SAME", "DEFINES"]] = "DEFINES"
@@ -60,8 +76,40 @@ class Tree(Schedule):
             raise UserError(
                 f"bracket {self.bracket!r} is not known; write 'balanced', 'left' or 'random'"
             )
+        if self.group is None:
+            return
+        if self.bracket != "balanced":
+            raise UserError(
+                f"bracket {self.bracket!r} cannot be split over ranks; use bracket='balanced' or"
+                " leave group out"
+            )
+        object.__setattr__(self, "group", ranks.name_of(self.group))
+
+    def __repr__(self) -> str:
+        group = "" if self.group is None else f", group={self.group!r}"
+        return f"Tree(bracket={self.bracket!r}, seed={self.seed}{group})"
+
+    def __str__(self) -> str:
+        try:
+            over = "" if self._group is None else f" over {ranks.count(self._group)} ranks"
+        except UserError:
+            # A layer can be printed before its group exists.
+            over = ""
+        return f"{self!r}{over}"
+
+    def refuses_reorder(self) -> str | None:
+        if self.group is None:
+            return None
+        return "a rank has only its own stretch of time and could reorder nothing else"
+
+    @property
+    def _group(self) -> str | None:
+        """The group by name, as `__post_init__` leaves it."""
+        return cast(str | None, self.group)
 
     def run(self, call: Call) -> tuple[Tensor, State]:
+        if self._group is not None and ranks.count(self._group) > 1:
+            return ranks.run(self._group, call)
         cell, weights, x, wanted = call.cell, call.weights, call.x, call.wanted
         lengths, reset = call.lengths, call.reset
         assert isinstance(cell, MergeCell)
