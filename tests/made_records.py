@@ -56,8 +56,8 @@ def record(layer: str = "lstm", seed: int = 0, score: float | None = 0.75, **fie
                 dtype="float32",
             ),
             "learning": [
-                CurvePoint(step=100, loss=0.7, train_accuracy=0.5, seconds=1.5),
-                CurvePoint(step=200, loss=0.3, train_accuracy=0.9, seconds=3.0),
+                CurvePoint(step=100, loss=0.7, train_score=0.5, seconds=1.5),
+                CurvePoint(step=200, loss=0.3, train_score=0.9, seconds=3.0),
             ],
             "evaluation": evaluation,
             "cost": Cost(

@@ -75,7 +75,7 @@ def test_a_record_grows_and_every_assignment_is_checked() -> None:
         ({"created": "2026-01-31T12:00:00"}, "is not in UTC"),
         ({"created": "2026-01-31T12:00:00+02:00"}, "is not in UTC"),
         ({"settings": {"layer": object()}}, "not a valid JSON value"),
-        ({"schema_version": 2}, "Input should be 1"),
+        ({"schema_version": 1}, "Input should be 2"),
     ],
 )
 def test_impossible_fields_are_refused(fields: dict[str, Any], message: str) -> None:
@@ -140,8 +140,8 @@ def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
         (b"[" * 100_000, "brackets nested too deep"),
         (b"[1, 2]", "is JSON, but not a treering record: it has no schema_version"),
         (b'{"name": "left-pad"}', "not a treering record"),
-        (b'{"schema_version": 7}', "has record schema 7, this treering reads schema 1; "),
-        (b'{"schema_version": 1}', r"is a damaged record: run_id: Field required \(and 6 more\)"),
+        (b'{"schema_version": 7}', "has record schema 7, this treering reads schema 2; "),
+        (b'{"schema_version": 2}', r"is a damaged record: run_id: Field required \(and 6 more\)"),
     ],
 )
 def test_what_is_not_a_record_is_said_with_its_path(

@@ -7,8 +7,10 @@ what made them.
 """
 
 import json
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
@@ -24,15 +26,60 @@ from pydantic import (
     NonNegativeInt,
     PositiveInt,
     ValidationError,
+    model_validator,
 )
 
 from treering._errors import UserError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILE_NAME = "record.json"
 
 Status = Literal["running", "interrupted", "finished"]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a score measures and which way is better: all that makes accuracy unlike perplexity."""
+
+    name: str
+    better: Literal["higher", "lower"]
+    perfect: float
+    """The best there can be."""
+    guess: str
+    """What a task's `chance` comes from, in a word or two."""
+    of_loss: Callable[[float], float] | None = None
+    """The score that a mean loss in nats a token is; None: a score is no form of the loss."""
+    logarithmic: bool = False
+    """Whether ratios rather than differences count."""
+
+    def gain(self, score: float, over: float) -> float:
+        """Difference of two scores, positive if the first is the better one."""
+        return score - over if self.better == "higher" else over - score
+
+    def way(self, score: float, chance: float) -> float:
+        """0 at chance, 1 at perfect, below 0 where guessing does better."""
+        values = (score, chance, self.perfect)
+        if self.logarithmic:
+            values = tuple(math.log(value) if value > 0 else -math.inf for value in values)
+        score, chance, perfect = values
+        return (score - chance) / (perfect - chance) if chance != perfect else 0.0
+
+
+def _exp(number: float) -> float:
+    # math.exp raises where a diverged model's loss is large.
+    return math.exp(number) if number < 700 else math.inf
+
+
+ACCURACY = Metric("accuracy", "higher", 1.0, "chance")
+BITS = Metric("bits per character", "lower", 0.0, "frequencies", lambda nats: nats / math.log(2))
+PERPLEXITY = Metric("perplexity", "lower", 1.0, "frequencies", _exp, logarithmic=True)
+METRICS = {metric.name: metric for metric in (ACCURACY, BITS, PERPLEXITY)}
+
+
+def _known_metric(name: str) -> str:
+    if name not in METRICS:
+        raise ValueError(f"{name!r} is no metric of {', '.join(METRICS)}")
+    return name
 
 
 def _utc(text: str) -> str:
@@ -71,13 +118,24 @@ class TaskInfo(_Part):
     """What was learnt."""
 
     name: str
-    kind: Literal["generated", "dataset"]
-    chance: Fraction
-    """Accuracy of the best guess that does not look at the input; drawn in plots."""
+    kind: Literal["generated", "dataset", "stream"]
+    chance: NonNegativeFloat
+    """Score of the best guess that does not look at the input; drawn in plots."""
     classes: PositiveInt
+    """Answers at each position; of a stream, tokens of the vocabulary."""
     training_lengths: tuple[int, int] | None = None
-    """Shortest and longest training sequence, both included; None for a dataset."""
-    metric: Literal["accuracy"] = "accuracy"
+    """Shortest and longest training sequence, both included; None for data that is given."""
+    labels: tuple[str, ...] = ()
+    """Names of a data set's classes, in their order."""
+    max_tokens: PositiveInt | None = None
+    """Words kept of each text of a data set."""
+    metric: Annotated[str, AfterValidator(_known_metric)] = "accuracy"
+    """What all scores of the run measure: a name in METRICS."""
+
+    @property
+    def measure(self) -> Metric:
+        """The metric itself."""
+        return METRICS[self.metric]
 
 
 class ModelInfo(_Part):
@@ -116,8 +174,8 @@ class CurvePoint(_Part):
     step: NonNegativeInt
     epoch: NonNegativeInt | None = None
     loss: float
-    train_accuracy: Fraction | None = None
-    validation_accuracy: Fraction | None = None
+    train_score: NonNegativeFloat | None = None
+    validation_score: NonNegativeFloat | None = None
     seconds: NonNegativeFloat
 
 
@@ -133,12 +191,13 @@ class Evaluation(_Part):
     """How well the trained model did."""
 
     by_length: list[LengthScore] = []
-    score: Fraction
-    """The one number the run is compared by."""
+    score: NonNegativeFloat
+    """The one number the run is compared by; what it measures and which way is better is
+    `TaskInfo.metric`."""
     score_name: str
     """Names the number's grid: `mean accuracy, lengths 41..500 step 20, 512 samples each`."""
-    test_accuracy: Fraction | None = None
-    validation_accuracy: Fraction | None = None
+    test_score: NonNegativeFloat | None = None
+    validation_score: NonNegativeFloat | None = None
     selected: str
     """Which weights were evaluated: `last step`, `best validation accuracy (epoch 12)`."""
 
@@ -163,7 +222,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     run_id: Annotated[str, Field(min_length=1)]
     created: Annotated[str, AfterValidator(_utc)] = Field(default_factory=utc_now)
     status: Status = "running"
@@ -178,6 +237,18 @@ class Record(BaseModel):
     learning: list[CurvePoint] = []
     evaluation: Evaluation | None = None
     cost: Cost = Cost()
+
+    @model_validator(mode="after")
+    def _accuracies_are_fractions(self) -> Self:
+        scores = [self.task.chance]
+        for point in self.learning:
+            scores += [point.train_score or 0.0, point.validation_score or 0.0]
+        if self.evaluation is not None:
+            e = self.evaluation
+            scores += [e.score, e.test_score or 0.0, e.validation_score or 0.0]
+        if self.task.metric == ACCURACY.name and max(scores) > 1:
+            raise ValueError(f"an accuracy of {max(scores):g} is above 1")
+        return self
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

@@ -182,7 +182,7 @@ def test_a_model_that_does_not_fit_into_memory(
         ("runs/record.json", "{", ["record.json", "not JSON"]),
         ("runs/record.json", "{}", ["record.json", "not a treering record"]),
         ("runs/record.json", '{"schema_version": 99}', ["record.json", "schema 99"]),
-        ("runs/record.json", '{"schema_version": 1}', ["record.json", "damaged"]),
+        ("runs/record.json", '{"schema_version": 2}', ["record.json", "damaged"]),
         ("runs/a/b/record.json", "\udcff", ["record.json", "not UTF-8"]),
         ("runs/other.json", "{}", ["no record.json under runs"]),
     ],

@@ -53,10 +53,10 @@ def press_ctrl_c(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     steps = 0
     advance = progress.RunBar.advance
 
-    def counted(bar: progress.RunBar, step: int, loss: float, accuracy: float) -> None:
+    def counted(bar: progress.RunBar, step: int, loss: float, score: float) -> None:
         nonlocal steps
         steps += 1
-        advance(bar, step, loss, accuracy)
+        advance(bar, step, loss, score)
         if steps == at:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -204,7 +204,7 @@ def lose_header(run: Path) -> str:
 
 
 def break_record(run: Path) -> str:
-    (run / "record.json").write_text('{"schema_version": 1}')
+    (run / "record.json").write_text('{"schema_version": 2}')
     return "damaged record"
 
 

@@ -45,8 +45,8 @@ def _record(
             step=100 * i,
             epoch=None if generated else i,
             loss=1.0 / i,
-            train_accuracy=0.5 + (trained - 0.5) * i / points,
-            validation_accuracy=None if generated else 0.5 + (trained - 0.6) * i / points,
+            train_score=0.5 + (trained - 0.5) * i / points,
+            validation_score=None if generated else 0.5 + (trained - 0.6) * i / points,
             seconds=1.5 * i,
         )
         for i in range(1, points + 1)

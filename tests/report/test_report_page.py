@@ -193,7 +193,7 @@ def test_a_loss_that_is_not_a_number_is_told_and_does_not_break_the_plot(
     make_record: MakeRecord,
 ) -> None:
     learning = [
-        CurvePoint(step=step, loss=loss, train_accuracy=0.5, seconds=step)
+        CurvePoint(step=step, loss=loss, train_score=0.5, seconds=step)
         for step, loss in [(1, 0.7), (2, 0.8), (3, float("nan")), (4, float("inf"))]
     ]
     html = render_html([make_record(learning=learning)])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from treering.records import Environment, ModelInfo, Record, TaskInfo
-from treering.tasks.abstract import DatasetTask, GeneratedTask, Split
+from treering.tasks.abstract import DatasetTask, GeneratedTask, Split, StreamTask
 from treering.training import LengthGrid, Settings
 
 
@@ -59,6 +59,28 @@ def _dataset(seed: int = 0) -> DatasetTask:
     """23 rows for training: with batches of 4 an epoch has 6 steps, the last of 3 rows."""
     splits = (_split(23, seed), _split(11, seed + 1), _split(10, seed + 2))
     return DatasetTask("words", 6, ("x", "y", "z"), *splits)
+
+
+def _stream(seed: int = 0) -> StreamTask:
+    """98 predictions for training: 4 streams of 24, and with pieces of 5 an epoch has 5 steps."""
+    generator = torch.Generator().manual_seed(seed)
+    # A random walk on a ring: what comes next hangs on what came before.
+    tokens = (torch.randint(1, 3, (143,), generator=generator).cumsum(0)) % 6
+    return StreamTask("walk", 6, *tokens.split((99, 23, 21)), unit="character")
+
+
+class Follower(nn.Module):
+    """Embedding, two-layer nn.LSTM with dropout, head; its state is nn.LSTM's plain tuple."""
+
+    def __init__(self, words: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(words, 5)
+        self.lstm = nn.LSTM(5, 6, num_layers=2, batch_first=True, dropout=dropout)
+        self.head = nn.Linear(6, words)
+
+    def forward(self, inputs: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        hidden, state = self.lstm(self.embedding(inputs), state)
+        return self.head(hidden), state
 
 
 class Tagger(nn.Module):
@@ -118,8 +140,8 @@ class Hook:
     def start(self, total: int) -> None:
         self.total = total
 
-    def advance(self, step: int, loss: float, accuracy: float) -> None:
-        self.steps.append((step, loss, accuracy))
+    def advance(self, step: int, loss: float, score: float) -> None:
+        self.steps.append((step, loss, score))
         self.act(step)
 
     def message(self, text: str) -> None:
@@ -151,6 +173,20 @@ def reverse() -> GeneratedTask:
 @pytest.fixture
 def dataset() -> Callable[..., DatasetTask]:
     return _dataset
+
+
+@pytest.fixture
+def stream() -> Callable[..., StreamTask]:
+    return _stream
+
+
+@pytest.fixture
+def follower() -> Callable[..., Follower]:
+    def build(task: Any, dropout: float = 0.0, seed: int = 0) -> Follower:
+        torch.manual_seed(seed)
+        return Follower(task.input_size, dropout)
+
+    return build
 
 
 @pytest.fixture
@@ -198,11 +234,16 @@ def blank() -> Callable[..., Record]:
 
     def build(task: Any, **changes: Any) -> Record:
         kind = "generated" if isinstance(task, GeneratedTask) else "dataset"
+        kind = "stream" if isinstance(task, StreamTask) else kind
         given: dict[str, Any] = {
             "run_id": "test",
             "command": "treering train parity",
             "task": TaskInfo(
-                name=task.name, kind=kind, chance=task.chance, classes=task.output_size
+                name=task.name,
+                kind=kind,
+                chance=task.chance,
+                classes=task.output_size,
+                metric=task.metric,
             ),
             "model": ModelInfo(
                 layer="lstm", hidden_size=6, parameters=100, layer_parameters=50, explain="a loop"

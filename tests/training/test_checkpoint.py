@@ -160,8 +160,8 @@ def test_a_foreign_tensor_file_with_the_right_hash(tmp_path):
         (b"[" * 100_000, "is damaged: not JSON"),
         (b"[1, 2]", "is not a treering checkpoint; choose another folder"),
         (b'{"step": 3}', "is not a treering checkpoint; choose another folder"),
-        (b'{"format": "treering checkpoint", "version": 2}', "has checkpoint version 2"),
-        (b'{"format": "treering checkpoint", "version": 1}', "is damaged: file: Field required"),
+        (b'{"format": "treering checkpoint", "version": 1}', "has checkpoint version 1"),
+        (b'{"format": "treering checkpoint", "version": 2}', "is damaged: file: Field required"),
     ],
 )
 def test_a_damaged_or_foreign_json_is_named(tmp_path, content, text):

@@ -10,7 +10,7 @@ from treering.records import Record
 from treering.tasks.abstract import DatasetTask, RaggedBatch
 from treering.training import Curriculum, DivergenceError, LengthGrid, fit, run_id, score
 from treering.training.batches import DatasetBatches, GeneratedBatches
-from treering.training.loop import cross_entropy
+from treering.training.evaluate import cross_entropy
 
 
 def parameters(model):
@@ -92,7 +92,7 @@ def test_the_record_tells_everything(tmp_path, parity, tagger, small, blank, hoo
     assert record.settings == settings.model_dump(mode="json") | {"select": "last"}
     assert [point.step for point in record.learning] == [5, 6, 10, 12]
     assert [point.epoch for point in record.learning] == [None] * 4
-    validated = [point.validation_accuracy for point in record.learning]
+    validated = [point.validation_score for point in record.learning]
     assert validated[0] is validated[2] is None
     assert validated[1] is not None
 
@@ -100,7 +100,7 @@ def test_the_record_tells_everything(tmp_path, parity, tagger, small, blank, hoo
     rights = [right for _, _, right in watcher.steps]
     assert [step for step, _, _ in watcher.steps] == list(range(1, 13))
     assert record.learning[2].loss == pytest.approx(sum(losses[6:10]) / 4, rel=1e-12)
-    assert record.learning[3].train_accuracy == pytest.approx(sum(rights[10:]) / 2, rel=1e-12)
+    assert record.learning[3].train_score == pytest.approx(sum(rights[10:]) / 2, rel=1e-12)
     assert (watcher.total, watcher.stopped) == (12, 1)
 
     evaluation = record.evaluation
@@ -109,7 +109,7 @@ def test_the_record_tells_everything(tmp_path, parity, tagger, small, blank, hoo
     assert evaluation.score_name == "mean accuracy over lengths 9..13 step 2, 6 samples each"
     assert evaluation.score == score(evaluation.by_length, settings.evaluation)
     assert evaluation.selected == "last step"
-    assert evaluation.validation_accuracy == validated[3]
+    assert evaluation.validation_score == validated[3]
     assert "evaluating length 13 (to 13)" in watcher.messages
 
     source = GeneratedBatches(parity, settings.curriculum, 4, 12, seed=5)
@@ -192,14 +192,14 @@ def test_the_parameters_best_on_validation_are_tested(tmp_path, dataset, small, 
         penalties=[Push(model.weight)],
     )
     checks = {
-        point.epoch: point.validation_accuracy
+        point.epoch: point.validation_score
         for point in record.learning
-        if point.validation_accuracy is not None
+        if point.validation_score is not None
     }
     assert checks == {1: 0.0, 2: 1.0, 3: 1.0, 4: 1.0}
     assert record.evaluation is not None
     assert record.evaluation.selected == "best validation accuracy (epoch 2)"
-    assert record.evaluation.validation_accuracy == record.evaluation.test_accuracy == 1.0
+    assert record.evaluation.validation_score == record.evaluation.test_score == 1.0
     assert (record.evaluation.score, record.evaluation.score_name) == (1.0, "test accuracy")
     # 12 steps of Adam under a constant gradient, 0.05 each: the parameters of the first best epoch.
     assert model.weight.item() == pytest.approx(0.6, abs=1e-4)
@@ -217,7 +217,7 @@ def test_the_parameters_best_on_validation_are_tested(tmp_path, dataset, small, 
     )
     assert last.weight.item() == pytest.approx(24 * 0.08, abs=1e-4)
     assert record.evaluation is not None
-    assert (record.evaluation.test_accuracy, record.evaluation.selected) == (0.0, "last step")
+    assert (record.evaluation.test_score, record.evaluation.selected) == (0.0, "last step")
 
 
 def test_a_data_set_may_be_trained_for_steps(tmp_path, dataset, tagger, small, blank):
@@ -245,19 +245,19 @@ def test_a_data_set_is_validated_at_each_epochs_end_and_at_the_last_step(
     settings = small(steps=8, log_every=100)
     record = fit(tagger(task), task, settings, folder=tmp_path, seed=0, record=blank(task))
     assert [point.step for point in record.learning] == [6, 8]
-    assert all(point.validation_accuracy is not None for point in record.learning)
+    assert all(point.validation_score is not None for point in record.learning)
 
 
 def test_training_stops_after_enough_accurate_checks(
     tmp_path, parity, tagger, small, blank, monkeypatch
 ):
     checks = iter([0.9, 0.2, 0.95, 0.9, 0.91, 0.1, 0.1])
-    monkeypatch.setattr("treering.training.loop._Run._validate", lambda self: next(checks))
-    settings = small(steps=60, validation_every=2, stop_at_accuracy=0.9, stop_checks=3)
+    monkeypatch.setattr("treering.training.kinds.Generated.validate", lambda self: next(checks))
+    settings = small(steps=60, validation_every=2, stop_at=0.9, stop_checks=3)
     record = fit(tagger(parity), parity, settings, folder=tmp_path, seed=0, record=blank(parity))
     assert record.status == "finished"
     assert record.learning[-1].step == 10
-    assert record.settings["stop_at_accuracy"] == 0.9
+    assert record.settings["stop_at"] == 0.9
 
 
 def test_penalties_are_added_to_the_loss_but_not_to_the_curve(
@@ -365,7 +365,7 @@ def test_a_loss_of_nan_is_in_the_curve(tmp_path, parity, tagger, small, blank):
     [
         ({"epochs": 3}, r"epochs = 3, but parity is generated without end .* write steps="),
         ({"select": "best validation"}, r"select = 'best validation' needs validations"),
-        ({"stop_at_accuracy": 0.9}, r"stop_at_accuracy = 0.9 needs .* write validation_every="),
+        ({"stop_at": 0.9}, r"stop_at = 0.9 needs .* write validation_every="),
     ],
 )
 def test_settings_that_do_not_fit_the_task_are_refused(
@@ -415,7 +415,7 @@ def test_it_learns(tmp_path, dataset, tagger, small, blank):
         seed=0,
         record=blank(task),
     )
-    assert record.learning[-1].train_accuracy == 1.0
+    assert record.learning[-1].train_score == 1.0
     assert record.learning[-1].loss < 0.1 < record.learning[0].loss
 
 
@@ -465,4 +465,4 @@ def test_the_grid_of_training_lengths_may_be_empty(tmp_path, parity, tagger, sma
     )
     assert record.evaluation is not None
     assert [entry.length for entry in record.evaluation.by_length] == [9]
-    assert record.evaluation.validation_accuracy is not None
+    assert record.evaluation.validation_score is not None

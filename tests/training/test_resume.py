@@ -12,12 +12,14 @@ import pytest
 import torch
 from torch import nn
 
+import treering as tr
 from treering._errors import UserError
+from treering.models import LanguageModel
 from treering.records import Record
 from treering.training import Interrupted, fit, restore
 from treering.training import checkpoint as checkpoints
 
-CASES = ("generated", "growing", "dataset")
+CASES = ("generated", "growing", "dataset", "stream", "tree")
 
 
 class Outcome(NamedTuple):
@@ -26,18 +28,28 @@ class Outcome(NamedTuple):
 
 
 @pytest.fixture
-def train(parity, dataset, tagger, small, blank, learned_penalty):
+def train(parity, dataset, stream, tagger, follower, small, blank, learned_penalty):
     """Train a fresh model, differently initialised every time, in the given folder."""
     count = 0
 
     def run(case: str, folder, progress=None, seed: int | None = None, **changes: Any) -> Outcome:
         nonlocal count
         count += 1
-        task = dataset() if case == "dataset" else parity
-        model = tagger(task, dropout=0.4, seed=count if seed is None else seed)
+        seed = count if seed is None else seed
+        if case == "tree":
+            task = stream()
+            torch.manual_seed(seed)
+            layer = tr.PRLSTM(4, 5, num_layers=2, dropout=0.4, batch_first=True)
+            model = LanguageModel(layer, task.input_size, 4)
+        elif case == "stream":
+            task = stream()
+            model = follower(task, dropout=0.4, seed=seed)
+        else:
+            task = dataset() if case == "dataset" else parity
+            model = tagger(task, dropout=0.4, seed=seed)
         penalty = learned_penalty(model.head)
-        if case == "dataset":
-            given = {"epochs": 3, "log_every": 4}
+        if case in ("dataset", "stream", "tree"):
+            given = {"epochs": 3, "log_every": 4, "truncate": 5}
         else:
             given = {"validation_every": 7, "select": "best validation"}
             if case == "growing":
@@ -165,7 +177,7 @@ def test_ctrl_c_at_the_very_end_still_stops_the_caller(train, tmp_path, monkeypa
 
 
 def test_early_stopping_survives_an_interruption(train, tmp_path, hook):
-    changes = {"validation_every": 2, "stop_at_accuracy": 0.01, "stop_checks": 4, "steps": 100}
+    changes = {"validation_every": 2, "stop_at": 0.01, "stop_checks": 4, "steps": 100}
     whole = train("generated", tmp_path / "whole", seed=0, **changes)
     assert whole.record.learning[-1].step == 8
     with pytest.raises(Interrupted):
@@ -175,7 +187,7 @@ def test_early_stopping_survives_an_interruption(train, tmp_path, hook):
 
 def test_a_finished_run_is_not_run_again(train, tmp_path, hook, monkeypatch):
     first = train("dataset", tmp_path, seed=0)
-    monkeypatch.setattr("treering.training.loop.predict", None)
+    monkeypatch.setattr("treering.training.kinds.predict", None)
     watcher = hook()
     second = train("dataset", tmp_path, watcher)
     assert second.record == first.record

@@ -22,7 +22,7 @@ def test_steps_or_epochs_but_not_both_and_not_neither():
         ({"learning_rate": -1.0}, "learning_rate = -1.0: Input should be greater than 0"),
         ({"learning_rate": float("nan")}, "learning_rate = nan"),
         ({"clip": 0.0}, "clip = 0.0"),
-        ({"stop_at_accuracy": 1.5}, "stop_at_accuracy = 1.5"),
+        ({"stop_at": 0.0}, "stop_at = 0.0"),
         ({"select": "first"}, "select = 'first': Input should be 'last' or 'best validation'"),
         ({"optimiser": "adam"}, "optimiser = 'adam': Extra inputs are not permitted"),
         ({"curriculum": {"longest": 0}}, "longest = 0"),

@@ -169,7 +169,7 @@ def _settings(task: GeneratedTask | DatasetTask, options: TrainingOptions) -> Se
         "steps": options.steps,
         "epochs": options.epochs,
         "validation_every": options.validate_every,
-        "stop_at_accuracy": options.stop_at,
+        "stop_at": options.stop_at,
     }
     if isinstance(task, DatasetTask):
         return Settings(**common, log_every=20)

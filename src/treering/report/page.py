@@ -18,7 +18,7 @@ from treering.report.sections import (
     NEAR_CHANCE,
     Row,
     Section,
-    last_train_accuracy,
+    last_train_score,
     sections,
     way_from_chance,
 )
@@ -106,7 +106,7 @@ def render_html(records: Iterable[Record], title: str = "treering report") -> st
         strip=_strip,
         tables=tables,
         wording=wording,
-        last_train_accuracy=last_train_accuracy,
+        last_train_score=last_train_score,
     )
 
 

@@ -124,7 +124,7 @@ def learning_curve(
     def value(point: CurvePoint) -> float | None:
         if of == "loss":
             return point.loss
-        return point.train_accuracy if of == "training accuracy" else point.validation_accuracy
+        return point.train_score if of == "training accuracy" else point.validation_score
 
     by_epoch = all(_one_point_an_epoch(run) for run in section.records)
     longest = max((point.seconds for point in points), default=0.0)

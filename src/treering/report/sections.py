@@ -47,12 +47,10 @@ class Row:
         return sorted(marked, key=lambda pair: (pair[0].seed, pair[0].created, pair[0].run_id))
 
     @property
-    def final_train_accuracy(self) -> float | None:
+    def final_train_score(self) -> float | None:
         """Mean over seeds of the last training accuracy; None if no run has one."""
         last = [
-            accuracy
-            for run in self.summary.runs
-            if (accuracy := last_train_accuracy(run)) is not None
+            accuracy for run in self.summary.runs if (accuracy := last_train_score(run)) is not None
         ]
         return sum(last) / len(last) if last else None
 
@@ -83,9 +81,9 @@ def way_from_chance(score: float, task: TaskInfo) -> float:
     return (score - task.chance) / (1 - task.chance) if task.chance < 1 else 0.0
 
 
-def last_train_accuracy(run: Record) -> float | None:
+def last_train_score(run: Record) -> float | None:
     """Training accuracy at the last point of the learning curve that has one."""
-    known = [point.train_accuracy for point in run.learning if point.train_accuracy is not None]
+    known = [point.train_score for point in run.learning if point.train_score is not None]
     return known[-1] if known else None
 
 

@@ -162,7 +162,7 @@ def findings(section: Section) -> list[str]:
     fitted = [row for row in rows if _fits_only_training(row, section)]
     if fitted:
         cases = [
-            f"{row.label} ({percent(row.final_train_accuracy or 0)} in training, "
+            f"{row.label} ({percent(row.final_train_score or 0)} in training, "
             f"{percent(_mean(row))} beyond)"
             for row in fitted
         ]
@@ -227,7 +227,7 @@ def _mean(row: Row) -> float:
 
 
 def _fits_only_training(row: Row, section: Section) -> bool:
-    trained = row.final_train_accuracy
+    trained = row.final_train_score
     return (
         section.task.kind == "generated"
         and trained is not None

@@ -1,8 +1,9 @@
-"""Training: one loop, its settings, its checkpoints, and evaluation over lengths or splits."""
+"""Training: one loop, its settings, its checkpoints, and the evaluation of what was learnt."""
 
 from treering.training.checkpoint import restore as restore
 from treering.training.evaluate import evaluate_lengths as evaluate_lengths
 from treering.training.evaluate import evaluate_split as evaluate_split
+from treering.training.evaluate import evaluate_stream as evaluate_stream
 from treering.training.evaluate import score as score
 from treering.training.interrupt import Interrupted as Interrupted
 from treering.training.loop import DivergenceError as DivergenceError

@@ -4,13 +4,21 @@ import torch
 from torch import Tensor
 
 from treering._errors import UserError
-from treering.tasks.abstract import Batch, DatasetTask, GeneratedTask, RaggedBatch, Task
+from treering.tasks.abstract import (
+    Batch,
+    DatasetTask,
+    GeneratedTask,
+    RaggedBatch,
+    StreamTask,
+)
 from treering.training.seeds import generator
-from treering.training.settings import Curriculum, Settings
+from treering.training.settings import Curriculum
 
 
 class GeneratedBatches:
     """Endless batches of a generated task, one length a step, drawn from the curriculum."""
+
+    steps_per_epoch = None
 
     def __init__(
         self, task: GeneratedTask, curriculum: Curriculum, batch: int, steps: int, seed: int
@@ -99,20 +107,49 @@ class DatasetBatches:
         self._taken = int(state["taken"])
 
 
-BatchSource = GeneratedBatches | DatasetBatches
+class StreamBatches:
+    """A training stream as `batch` parallel streams, piece after piece of `truncate` tokens.
+
+    Each batch goes on where the one before ended, in every row; the last of an epoch may be
+    short. Nothing is drawn: every epoch is the same, and only the carried state tells it from the
+    text read once.
+
+    Raises:
+        UserError: fewer tokens than streams.
+    """
+
+    def __init__(self, task: StreamTask, batch: int, truncate: int) -> None:
+        self._inputs, self._targets = task.streams(batch)
+        self._truncate = truncate
+        self._length = self._inputs.shape[1]
+        self.steps_per_epoch = -(-self._length // truncate)
+        self._epoch = 0
+        self._taken = 0
+
+    @property
+    def epoch(self) -> int | None:
+        """Epochs completed."""
+        return self._epoch + self.at_epoch_end
+
+    @property
+    def at_epoch_end(self) -> bool:
+        return self._taken >= self._length
+
+    def next(self) -> Batch:
+        if self.at_epoch_end:
+            self._epoch += 1
+            self._taken = 0
+        piece = slice(self._taken, self._taken + self._truncate)
+        inputs, targets = self._inputs[:, piece], self._targets[:, piece]
+        self._taken += inputs.shape[1]
+        return Batch(inputs, targets, torch.ones_like(targets, dtype=torch.bool))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"epoch": torch.tensor(self._epoch), "taken": torch.tensor(self._taken)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self._epoch = int(state["epoch"])
+        self._taken = int(state["taken"])
 
 
-def batches_of(task: Task, settings: Settings, seed: int) -> tuple[BatchSource, int]:
-    """Where batches come from, and after how many of them training ends."""
-    if isinstance(task, DatasetTask):
-        source = DatasetBatches(task, settings.batch_size, seed)
-        return source, settings.steps or (settings.epochs or 0) * source.steps_per_epoch
-    if isinstance(task, GeneratedTask):
-        steps = settings.steps or 0
-        return (
-            GeneratedBatches(task, settings.curriculum, settings.batch_size, steps, seed),
-            steps,
-        )
-    raise TypeError(
-        f"cannot train on a {type(task).__name__}: give a GeneratedTask or a DatasetTask"
-    )
+BatchSource = GeneratedBatches | DatasetBatches | StreamBatches

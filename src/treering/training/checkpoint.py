@@ -25,6 +25,7 @@ from treering._errors import UserError
 from treering.records import CurvePoint, write_atomically
 
 FILE_NAME = "checkpoint.json"
+VERSION = 2
 START_OVER = "delete the folder to start over"
 
 
@@ -37,7 +38,7 @@ def _bare_name(name: str) -> str:
 class Best(BaseModel):
     """The validation that chose the parameters kept so far."""
 
-    accuracy: float
+    score: float
     step: int
     epoch: int | None
 
@@ -50,11 +51,11 @@ class Position(BaseModel):
     step: int = 0
     learning: list[CurvePoint] = []
     best: Best | None = None
-    accurate_checks: int = 0
-    """Validations in a row that reached `stop_at_accuracy`."""
+    good_checks: int = 0
+    """Validations in a row that reached `stop_at`."""
     losses: float = 0.0
-    """Sum over the steps since the last point of the curve; `accuracies` likewise."""
-    accuracies: float = 0.0
+    """Sum over the steps since the last point of the curve; `scores` likewise."""
+    scores: float = 0.0
     summed_steps: int = 0
     tokens: int = 0
     seconds: dict[str, float] = {}
@@ -69,7 +70,7 @@ class Header(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     format: Literal["treering checkpoint"] = "treering checkpoint"
-    version: Literal[1] = 1
+    version: Literal[2] = VERSION
     file: Annotated[str, AfterValidator(_bare_name)]
     sha256: str
     shared: dict[str, str]
@@ -157,10 +158,10 @@ def read_header(folder: Path) -> Header | None:
         raise UserError(f"{path} is damaged: not JSON; {START_OVER}") from None
     if not isinstance(content, dict) or content.get("format") != "treering checkpoint":
         raise UserError(f"{path} is not a treering checkpoint; choose another folder for this run")
-    if content.get("version") != 1:
+    if content.get("version") != VERSION:
         raise UserError(
             f"{path} has checkpoint version {content.get('version')!r}, this treering reads "
-            f"version 1; go on with the treering that wrote it, or {START_OVER}"
+            f"version {VERSION}; go on with the treering that wrote it, or {START_OVER}"
         )
     try:
         return Header.model_validate(content)

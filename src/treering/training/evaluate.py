@@ -1,17 +1,20 @@
-"""How good a model is: over lengths of a generated task, or on a split of a data set.
+"""How good a model is: over lengths of a generated task, on a split of a data set, on a stream.
 
 Accuracy is per token, over the positions of the mask. Evaluation has its own seeded generator,
 runs the model in evaluation mode, and leaves the modes of all modules and torch's random state as
 they were: training goes on as if it had not happened.
 
-Dimensions: B rows of a batch, T input positions, M output positions, C classes.
+Dimensions: B rows of a batch, T input positions, M output positions, N tokens of a stream,
+C classes.
 """
 
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from treering._errors import UserError
 from treering.records import LengthScore
@@ -22,6 +25,9 @@ from treering.training.settings import LengthGrid
 # One constant for all runs, so that every layer and every seed is judged on the same samples and
 # differences between them are not differences between samples. The benchmark also fixes it to 1.
 SEED = 1
+
+# Tokens of a stream evaluated at a time: how many changes nothing but the memory it takes.
+PIECE = 1024
 
 
 def accuracy(logits: Tensor, batch: Batch | RaggedBatch) -> Tensor:
@@ -49,6 +55,38 @@ def predict(model: nn.Module, batch: Batch | RaggedBatch) -> Tensor:
             "(batch, output_length, classes)"
         )
     return logits
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, *, reduction: str = "mean") -> Tensor:
+    """Mean (or sum) of -log softmax(logits)[target] over the batch and all M output positions.
+
+    Positions outside the mask count too: the benchmark trains what follows the terminator.
+
+    Args:
+        logits: (B, M, C).
+        targets: (B, M) int64.
+    """
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction=reduction)
+
+
+def follow(model: nn.Module, batch: Batch, state: Any) -> tuple[Tensor, Any]:
+    """A language model's logits (B, T, C) for a piece of streams, and the state behind it.
+
+    Raises:
+        UserError: the model gave something else.
+    """
+    answer = model(batch.inputs, state)
+    if not (
+        isinstance(answer, tuple)
+        and len(answer) == 2
+        and isinstance(answer[0], Tensor)
+        and answer[0].shape[:-1] == batch.targets.shape
+    ):
+        raise UserError(
+            f"{type(model).__name__} did not give logits for each of {tuple(batch.inputs.shape)}"
+            " tokens and a state; return (batch, time, classes) and the state to go on with"
+        )
+    return answer
 
 
 def own_randomness(device: torch.device) -> AbstractContextManager[None]:
@@ -139,6 +177,32 @@ def evaluate_split(
             right += int(hits.sum())
             counted += int(drawn.mask.sum())
     return right / counted
+
+
+def evaluate_stream(
+    model: nn.Module,
+    tokens: Tensor,
+    *,
+    device: str | torch.device = "cpu",
+    before_piece: Callable[[], None] | None = None,
+) -> float:
+    """Mean of -log p(token | all tokens before it) over a stream (N,), in nats a token.
+
+    The stream is read once from its start to its end as one sequence whose state is carried all
+    the way: each of the N - 1 tokens behind the first is predicted exactly once, with all of the
+    text before it.
+    """
+    device = torch.device(device)
+    total, state = 0.0, None
+    with _judged(model, device):
+        for start in range(0, len(tokens) - 1, PIECE):
+            if before_piece is not None:
+                before_piece()
+            piece = tokens[start : start + PIECE + 1].to(device).unsqueeze(0)
+            batch = Batch(piece[:, :-1], piece[:, 1:], torch.ones_like(piece[:, 1:]).bool())
+            logits, state = follow(model, batch, state)
+            total += cross_entropy(logits, batch.targets, reduction="sum").item()
+    return total / (len(tokens) - 1)
 
 
 def score(by_length: Iterable[LengthScore], grid: LengthGrid) -> float:

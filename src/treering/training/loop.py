@@ -6,7 +6,7 @@ generators, the place in the epoch, sums for the next point of the curve), so a 
 stopped anywhere ends with the same bits as one that was not, on the same machine with the same
 number of threads. On an accelerator this holds as far as its operations are deterministic.
 
-Dimensions: B rows of a batch, M output positions, C classes.
+Dimensions: B rows of a batch, T input positions, M output positions, C classes.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,25 +17,16 @@ from typing import NoReturn
 import torch
 from pydantic import JsonValue
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from treering._errors import UserError
-from treering.records import FILE_NAME, Cost, CurvePoint, Evaluation, LengthScore, Record, Status
-from treering.tasks.abstract import DatasetTask, GeneratedTask, Task
+from treering.records import FILE_NAME, Cost, CurvePoint, Evaluation, Record, Status
+from treering.tasks.abstract import Task
 from treering.training import checkpoint
-from treering.training.batches import batches_of
 from treering.training.checkpoint import Best, Position
 from treering.training.cost import Stopwatch, peak_memory
-from treering.training.evaluate import (
-    accuracy,
-    evaluate_lengths,
-    evaluate_split,
-    own_randomness,
-    predict,
-    score,
-    to_device,
-)
+from treering.training.evaluate import own_randomness, to_device
 from treering.training.interrupt import CtrlC, Interrupted
+from treering.training.kinds import kind_of
 from treering.training.progress import Progress, Silent
 from treering.training.seeds import fingerprint
 from treering.training.settings import Settings, completed
@@ -47,18 +38,6 @@ TRAINING_PARTS = ("data", "forward", "backward", "optimizer")
 
 class DivergenceError(UserError):
     """The loss or its gradient is no longer a number."""
-
-
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean of -log softmax(logits)[target] over the batch and all M output positions.
-
-    Positions outside the mask count too: the benchmark trains what follows the terminator.
-
-    Args:
-        logits: (B, M, C).
-        targets: (B, M) int64.
-    """
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
 def fit(
@@ -78,14 +57,19 @@ def fit(
     loss = cross_entropy(logits, targets) + sum of penalties(); Adam on all of it. The curve's loss
     is the cross entropy alone, so that it compares across penalties.
 
+    On a stream this is truncated backpropagation through time: each update's batch goes on where
+    the last one's ended, in the state that it left, and gradients end at the border between them.
+
     Called again with the same arguments it goes on where the folder's checkpoint stands, with the
     results of a run never interrupted; of a finished run it returns the record. torch's random
     state is the caller's again afterwards.
 
     Args:
-        model: Called as `model(inputs, lengths=lengths, output_length=M) -> logits (B, M, C)`. Its
-            initial parameters are the caller's business, seeded by the caller. Checkpoints hold
-            parameters and persistent buffers; other state of its own is not restored.
+        model: Called as `model(inputs, lengths=lengths, output_length=M) -> logits (B, M, C)`; for
+            a stream as `model(inputs, state) -> logits (B, T, C), state`, where state is None at
+            the start and then what the model returned last: tensors in tuples. Its initial
+            parameters are the caller's business, seeded by the caller. Checkpoints hold parameters
+            and persistent buffers; other state of its own is not restored.
         folder: Of this run alone; made if missing.
         seed: Of the data's order and content and of dropout. Not of the evaluation: all runs are
             judged on the same samples.
@@ -111,7 +95,7 @@ def fit(
         finished = run.begin_or_go_on(progress)
         if finished is not None:
             return finished
-        progress.start(run.steps)
+        progress.start(run.kind.steps)
         try:
             run.train(progress)
             return run.finish(progress)
@@ -141,7 +125,7 @@ class _Run:
         self.penalties = tuple(penalties)
         self.device = device
         self.ctrl_c = ctrl_c
-        self.source, self.steps = batches_of(task, settings, seed)
+        self.kind = kind_of(model, task, settings, seed, device)
         self.modules = {"model": model} | {
             f"penalty.{number}": penalty.to(device)
             for number, penalty in enumerate(self.penalties)
@@ -157,7 +141,9 @@ class _Run:
             )
         )
         self.optimizer = _adam(self.parameters, settings.learning_rate)
-        self.state = TrainingState(self.modules, self.optimizer, self.source, device)
+        self.state = TrainingState(
+            self.modules, self.optimizer, self.kind.source, self.kind.carried, device
+        )
         self.position = Position(threads=torch.get_num_threads())
         self.wall_before = 0.0
         self.saved_step: int | None = None
@@ -228,22 +214,22 @@ class _Run:
             if self.ctrl_c.requested:
                 self._save("interrupted")
                 raise Interrupted(self.folder, position.step)
-            loss, right = self._step(watch)
+            loss, score = self._step(watch)
             position.losses += loss
-            position.accuracies += right
+            position.scores += score
             position.summed_steps += 1
             position.step += 1
             validated = None
             if self._validation_due:
                 with watch.part("evaluation"):
-                    validated = self._validate()
+                    validated = self.kind.validate()
                 self._judge(validated)
             if validated is not None or self._trained or position.step % settings.log_every == 0:
                 self._add_point(validated)
             every = settings.checkpoint_every
             if every is not None and position.step % every == 0:
                 self._save("running")
-            progress.advance(position.step, loss, right)
+            progress.advance(position.step, loss, score)
 
     def finish(self, progress: Progress) -> Record:
         """Evaluate the selected parameters; the checkpoint is written before."""
@@ -260,29 +246,29 @@ class _Run:
 
     @property
     def _trained(self) -> bool:
-        stops_early = self.settings.stop_at_accuracy is not None
-        return self.position.step >= self.steps or (
-            stops_early and self.position.accurate_checks >= self.settings.stop_checks
+        stops_early = self.settings.stop_at is not None
+        return self.position.step >= self.kind.steps or (
+            stops_early and self.position.good_checks >= self.settings.stop_checks
         )
 
     @property
     def _validation_due(self) -> bool:
-        every, last = self.settings.validation_every, self.position.step >= self.steps
+        every, last = self.settings.validation_every, self.position.step >= self.kind.steps
         if every is not None:
             return last or self.position.step % every == 0
-        return isinstance(self.task, DatasetTask) and (last or self.source.at_epoch_end)
+        return self.kind.validates_epochs and (last or self.kind.source.at_epoch_end)
 
     def _step(self, watch: Stopwatch) -> tuple[float, float]:
-        """One update; cross entropy and accuracy of its batch before the update."""
+        """One update; cross entropy and score of its batch before the update."""
         number = self.position.step + 1
         with watch.part("data"):
-            batch = to_device(self.source.next(), self.device)
+            batch = to_device(self.kind.source.next(), self.device)
         with watch.part("forward"):
-            logits = predict(self.model, batch)
-            loss = total = cross_entropy(logits, batch.targets)
+            loss, score = self.kind.loss(batch)
+            total = loss
             for penalty in self.penalties:
                 total = total + penalty()
-            value, right = loss.item(), accuracy(logits.detach(), batch).item()
+            value = loss.item()
             finite = bool(torch.isfinite(total))
         if not finite:
             parts = f"cross entropy {value:g}, with penalties {total.item():g}"
@@ -298,119 +284,70 @@ class _Run:
             self.optimizer.step()
         tokens = batch.inputs.numel() if batch.lengths is None else int(batch.lengths.sum())
         self.position.tokens += tokens
-        return value, right
+        return value, score
 
     def _diverged(self, step: int, loss: float, what: str) -> NoReturn:
         seconds = self._wall_seconds()
-        point = CurvePoint(step=step, epoch=self.source.epoch, loss=loss, seconds=seconds)
+        point = CurvePoint(step=step, epoch=self.kind.source.epoch, loss=loss, seconds=seconds)
         self.position.learning.append(point)
         self._publish("interrupted")
         raise DivergenceError(
-            f"{what} at step {step} of {self.steps} (learning rate "
+            f"{what} at step {step} of {self.kind.steps} (learning rate "
             f"{self.settings.learning_rate:g}, clip {self.settings.clip}); "
             "write a smaller learning rate or a smaller clip"
         )
 
-    def _validate(self) -> float:
-        if isinstance(self.task, DatasetTask):
-            return evaluate_split(
-                self.model,
-                self.task,
-                self.task.validation,
-                batch=self.settings.batch_size,
-                device=self.device,
-            )
-        grid, lengths = self.settings.evaluation, _validation_lengths(self.settings)
-        scores = self._over_lengths(lengths, grid.samples, "validation", None)
-        return sum(entry.accuracy for entry in scores) / len(scores)
-
-    def _over_lengths(
-        self,
-        lengths: Sequence[int],
-        samples: int,
-        purpose: str,
-        before_batch: Callable[[int], None] | None,
-    ) -> list[LengthScore]:
-        assert isinstance(self.task, GeneratedTask)
-        return evaluate_lengths(
-            self.model,
-            self.task,
-            lengths,
-            samples=samples,
-            batch=self.settings.evaluation.batch,
-            device=self.device,
-            purpose=purpose,
-            before_batch=before_batch,
-        )
-
     def _judge(self, validated: float) -> None:
-        """Count accurate checks in a row, and keep the parameters of the first best one."""
-        position, wanted = self.position, self.settings.stop_at_accuracy
-        accurate = wanted is not None and validated >= wanted
-        position.accurate_checks = position.accurate_checks + 1 if accurate else 0
+        """Count good checks in a row, and keep the parameters of the first best one."""
+        position, wanted, gain = self.position, self.settings.stop_at, self.kind.metric.gain
+        good = wanted is not None and gain(validated, wanted) >= 0
+        position.good_checks = position.good_checks + 1 if good else 0
         if self.settings.select == "best validation" and (
-            position.best is None or validated > position.best.accuracy
+            position.best is None or gain(validated, position.best.score) > 0
         ):
-            position.best = Best(accuracy=validated, step=position.step, epoch=self.source.epoch)
+            position.best = Best(score=validated, step=position.step, epoch=self.kind.source.epoch)
             self.state.remember_best()
 
     def _add_point(self, validated: float | None) -> None:
-        position = self.position
+        position, of_loss = self.position, self.kind.metric.of_loss
+        loss, score = (
+            total / position.summed_steps for total in (position.losses, position.scores)
+        )
         position.learning.append(
             CurvePoint(
                 step=position.step,
-                epoch=self.source.epoch,
-                loss=position.losses / position.summed_steps,
-                train_accuracy=position.accuracies / position.summed_steps,
-                validation_accuracy=validated,
+                epoch=self.kind.source.epoch,
+                loss=loss,
+                # Of the mean loss: a mean of perplexities would be that of no text.
+                train_score=of_loss(loss) if of_loss else score,
+                validation_score=validated,
                 seconds=self._wall_seconds(),
             )
         )
-        position.losses = position.accuracies = 0.0
+        position.losses = position.scores = 0.0
         position.summed_steps = 0
 
     def _evaluate(self, progress: Progress) -> Evaluation:
-        position, grid = self.position, self.settings.evaluation
-        best = position.best
+        best, name = self.position.best, self.kind.metric.name
         if best is None:
             selected = "last step"
-            checks = [point.validation_accuracy for point in position.learning]
+            checks = [point.validation_score for point in self.position.learning]
             validated = checks[-1] if checks else None
         else:
             when = f"step {best.step}" if best.epoch is None else f"epoch {best.epoch}"
-            selected, validated = f"best validation accuracy ({when})", best.accuracy
+            selected, validated = f"best validation {name} ({when})", best.score
 
-        if isinstance(self.task, DatasetTask):
-            progress.message("evaluating on the test split")
-            tested = evaluate_split(
-                self.model,
-                self.task,
-                self.task.test,
-                batch=self.settings.batch_size,
-                device=self.device,
-                before_batch=self._stop_if_asked,
-            )
-            return Evaluation(
-                score=tested,
-                score_name="test accuracy",
-                test_accuracy=tested,
-                validation_accuracy=validated,
-                selected=selected,
-            )
-
-        points = self.settings.curriculum.points(grid.training_points)
-        lengths = sorted({*points, *grid.lengths})
-
-        def before_batch(length: int) -> None:
+        def listen(text: str) -> None:
             self._stop_if_asked()
-            progress.message(f"evaluating length {length} (to {lengths[-1]})")
+            progress.message(text)
 
-        by_length = self._over_lengths(lengths, grid.samples, "evaluation", before_batch)
+        tested = self.kind.test(listen)
         return Evaluation(
-            by_length=by_length,
-            score=score(by_length, grid),
-            score_name=grid.describe(),
-            validation_accuracy=validated,
+            by_length=tested.by_length,
+            score=tested.score,
+            score_name=tested.name,
+            test_score=tested.test_score,
+            validation_score=validated,
             selected=selected,
         )
 
@@ -449,10 +386,6 @@ class _Run:
             where=dict(position.seconds),
         )
         self.record.save(self.folder)
-
-
-def _validation_lengths(settings: Settings) -> tuple[int, ...]:
-    return settings.curriculum.points(max(settings.evaluation.training_points, 1))
 
 
 def _adam(parameters: list[nn.Parameter], learning_rate: float) -> torch.optim.Adam:

@@ -13,8 +13,8 @@ class Progress(Protocol):
         """Training begins (or goes on); it ends at step `total` at the latest."""
         ...
 
-    def advance(self, step: int, loss: float, accuracy: float) -> None:
-        """Step number `step`, counted from 1, is done; cross entropy and accuracy of its batch."""
+    def advance(self, step: int, loss: float, score: float) -> None:
+        """Step number `step`, counted from 1, is done; cross entropy and score of its batch."""
         ...
 
     def message(self, text: str) -> None:
@@ -32,7 +32,7 @@ class Silent:
     def start(self, total: int) -> None:
         pass
 
-    def advance(self, step: int, loss: float, accuracy: float) -> None:
+    def advance(self, step: int, loss: float, score: float) -> None:
         pass
 
     def message(self, text: str) -> None:

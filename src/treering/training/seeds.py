@@ -8,7 +8,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from treering.tasks.abstract import DatasetTask, Task
+from treering.tasks.abstract import DatasetTask, StreamTask, Task
 from treering.training.settings import Settings
 
 
@@ -27,17 +27,22 @@ def generator(seed: int, purpose: str) -> torch.Generator:
 
 
 def fingerprint(task: Task) -> str | None:
-    """A hash of a data set's splits and labels, 16 hex digits; None for a generated task.
+    """A hash of what a task holds of data, 16 hex digits; None for a generated task.
 
     A file that was edited must not go on with, or be taken for, a run on the old one.
     """
-    if not isinstance(task, DatasetTask):
+    if isinstance(task, DatasetTask):
+        kept = list(task.labels)
+        tensors = [t for split in (task.train, task.validation, task.test) for t in split]
+    elif isinstance(task, StreamTask):
+        kept = [task.unit]
+        tensors = [task.train, task.validation, task.test]
+    else:
         return None
-    digest = hashlib.sha256(json.dumps(list(task.labels)).encode())
-    for split in (task.train, task.validation, task.test):
-        for tensor in (split.tokens, split.lengths, split.labels):
-            digest.update(str(tuple(tensor.shape)).encode())
-            digest.update(_bytes(tensor))
+    digest = hashlib.sha256(json.dumps(kept).encode())
+    for tensor in tensors:
+        digest.update(str(tuple(tensor.shape)).encode())
+        digest.update(_bytes(tensor))
     return digest.hexdigest()[:16]
 
 

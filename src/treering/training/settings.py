@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from treering._errors import UserError
-from treering.tasks.abstract import DatasetTask, Task
+from treering.records import ACCURACY
+from treering.tasks.abstract import DatasetTask, StreamTask, Task
 
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Selection = Literal["last", "best validation"]
@@ -127,8 +128,12 @@ class Settings(_Part):
     steps: PositiveInt | None = None
     """Updates of the parameters. Give this or `epochs`."""
     epochs: PositiveInt | None = None
-    """Passes over a data set. A generated task is endless and has none."""
+    """Passes over a data set or a stream. A generated task is endless and has none."""
     batch_size: PositiveInt = 128
+    """Sequences in one update; of a stream, how many parallel streams it is cut into."""
+    truncate: PositiveInt = 64
+    """For streams only: tokens of each stream in one update. The state is carried on to the next
+    one, gradients are not."""
     learning_rate: Positive = 1e-3
     optimizer: Literal["adam"] = "adam"
     """Adam with PyTorch's betas (0.9, 0.999) and epsilon 1e-8."""
@@ -139,17 +144,18 @@ class Settings(_Part):
     evaluation: LengthGrid = LengthGrid()
     """For generated tasks only."""
     validation_every: PositiveInt | None = None
-    """Steps between validations. None: at every epoch's end for a data set, never for a generated
-    task. The last step is validated as well, unless the answer is never."""
+    """Steps between validations. None: at every epoch's end for a data set or a stream, never for
+    a generated task. The last step is validated as well, unless the answer is never."""
     log_every: PositiveInt = 100
     """Steps between points of the learning curve; a validation is always a point."""
     checkpoint_every: PositiveInt | None = 1000
     """Steps between checkpoints; None: only at the start, at the end and on Ctrl-C."""
     select: Selection | None = None
-    """Which parameters are evaluated and kept. None: `best validation` for a data set, `last` for
-    a generated task."""
-    stop_at_accuracy: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
-    """Stop as soon as `stop_checks` validations in a row were at least this accurate."""
+    """Which parameters are evaluated and kept. None: `best validation` for a data set or a stream,
+    `last` for a generated task."""
+    stop_at: Positive | None = None
+    """Stop as soon as `stop_checks` validations in a row were at least this good: an accuracy, or
+    whatever else the task's score is."""
     stop_checks: PositiveInt = 3
 
     @model_validator(mode="after")
@@ -166,7 +172,12 @@ def completed(settings: Settings, task: Task) -> Settings:
     Raises:
         UserError: something does not fit the task, such as epochs of an endless one.
     """
-    if isinstance(task, DatasetTask):
+    if task.metric == ACCURACY.name and settings.stop_at is not None and settings.stop_at > 1:
+        raise UserError(
+            f"stop_at = {settings.stop_at:g} is above 1, and {task.name} is judged by accuracy;"
+            " write at most 1"
+        )
+    if isinstance(task, DatasetTask | StreamTask):
         return settings.model_copy(update={"select": settings.select or "best validation"})
     if settings.epochs is not None:
         raise UserError(
@@ -176,7 +187,7 @@ def completed(settings: Settings, task: Task) -> Settings:
     if settings.validation_every is None:
         for name, value in (
             ("select", settings.select if settings.select == "best validation" else None),
-            ("stop_at_accuracy", settings.stop_at_accuracy),
+            ("stop_at", settings.stop_at),
         ):
             if value is not None:
                 raise UserError(

@@ -1,7 +1,8 @@
 """Everything that the next step of a run depends on, as tensors for a checkpoint and back.
 
 Names in a checkpoint: `model.*`, `penalty.0.*` (parameters and buffers), `best.*` (the model's at
-the best validation), `optimizer.*` (moments), `data.*` (the batches' place), `random.*`.
+the best validation), `optimizer.*` (moments), `data.*` (the batches' place), `carried.*` (the
+recurrent state between two pieces of a stream), `random.*`.
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from treering.training import checkpoint
 from treering.training.batches import BatchSource
+from treering.training.carried import Carried
 from treering.training.seeds import derive, generator
 
 
@@ -23,11 +25,13 @@ class TrainingState:
         modules: Mapping[str, nn.Module],
         optimizer: torch.optim.Optimizer,
         source: BatchSource,
+        carried: Carried,
         device: torch.device,
     ) -> None:
         self.modules = modules
         self.optimizer = optimizer
         self.source = source
+        self.carried = carried
         self.device = device
         self.best: dict[str, Tensor] = {}
 
@@ -53,6 +57,7 @@ class TrainingState:
         for number, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{key}": value for key, value in moments.items()}
         tensors |= {f"data.{key}": value for key, value in self.source.state_dict().items()}
+        tensors |= {f"carried.{key}": value for key, value in self.carried.tensors().items()}
         tensors["random.cpu"] = torch.get_rng_state()
         if self.device.type != "cpu":
             tensors["random.device"] = torch.get_device_module(self.device).get_rng_state()
@@ -78,6 +83,10 @@ class TrainingState:
         }
         self.source.load_state_dict(
             {name.removeprefix("data."): tensor for name, tensor in groups["data"].items()}
+        )
+        carried = groups.get("carried", {})
+        self.carried.restore(
+            {name.removeprefix("carried."): tensor for name, tensor in carried.items()}, self.device
         )
         torch.set_rng_state(tensors["random.cpu"].clone())
         if self.device.type != "cpu":

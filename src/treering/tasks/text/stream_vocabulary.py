@@ -107,9 +107,10 @@ class StreamVocabulary:
             raise UserError(f"{source}: not JSON ({error}); {expected}") from None
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
             raise UserError(f"{source}: not a stream vocabulary; {expected}")
-        tokens, split = content.get("tokens"), content.get("split")
-        if split not in get_args(Split):
-            raise UserError(f'{source}: unknown "split" {split!r}; {expected}')
+        tokens = content.get("tokens")
+        split = next((known for known in get_args(Split) if known == content.get("split")), None)
+        if split is None:
+            raise UserError(f'{source}: unknown "split" {content.get("split")!r}; {expected}')
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
             raise UserError(f'{source}: "tokens" is not a list of strings; {expected}')
         try:
