@@ -145,7 +145,7 @@ def test_layers_and_directions_are_single_ones_put_together(case: Case, padded: 
 
     x = draw(T, B, 2)
     assert_same(observe(layer, x, state, call), observe(layer, x, state, by_hand))
-    y, H = layer(x, state, lengths)[0], layer.hidden_size
+    y, H = layer(x, state, lengths)[0], layer.cell.output_size
     last = layer.reduce(x, lengths, state)
     ends = torch.cat((y[lengths - 1, torch.arange(B), :H], y[0, :, H:]), 1)
     torch.testing.assert_close(last, ends, rtol=1e-12, atol=1e-13)
