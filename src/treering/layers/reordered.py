@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from treering._errors import UserError, nearest
-from treering._types import State
-from treering.layers.arguments import refuse_lengths, refuse_reorder
+from treering._types import Inner, State, map_tensors
+from treering.layers.arguments import choose_state, refuse_lengths, refuse_reorder
 from treering.layers.recurrent import Recurrent
 from treering.schedules import orders
 from treering.unroll import check_lengths
@@ -54,22 +54,35 @@ class Reordered(nn.Module):
         state: State | Tensor | None = None,
         lengths: Tensor | None = None,
         reset: Tensor | None = None,
-    ) -> tuple[Any, Any]:
-        """As the layer's forward."""
+        *,
+        hx: State | Tensor | None = None,
+        return_states: bool = False,
+    ) -> Any:
+        """As the layer's forward; inner states and gates stand at their tokens' places, too."""
         self._refuse_reset(reset)
+        state = choose_state(state, hx)
         if isinstance(input, PackedSequence):
             refuse_lengths(lengths)
             batch_axis = 0 if self.layer.batch_first else 1
             padded, lengths = pad_packed_sequence(input, batch_first=self.layer.batch_first)
-            y, last = self(padded, state, lengths)
+            y, *rest = self(padded, state, lengths, return_states=return_states)
             order = input.sorted_indices
             if order is not None:
                 y, lengths = y.index_select(batch_axis, order), lengths[order.cpu()]
             packed = pack_padded_sequence(y, lengths, batch_first=self.layer.batch_first)
-            return input._replace(data=packed.data), last
+            return input._replace(data=packed.data), *rest
         x, order = self.reorder(input, lengths)
-        y, last = self.layer(x, state, lengths)
-        return self._gather(y, orders.inverse(order)), last
+        back = orders.inverse(order)
+        if not return_states:
+            y, last = self.layer(x, state, lengths)
+            return self._gather(y, back), last
+        y, last, inner = self.layer(x, state, lengths, return_states=True)
+
+        def each(field: Tensor) -> Tensor:
+            return torch.stack([self._gather(part, back) for part in field])
+
+        gates = {name: each(gate) for name, gate in inner.gates.items()}
+        return self._gather(y, back), last, Inner(map_tensors(each, inner.state), gates)
 
     def reduce(
         self,
