@@ -1,0 +1,57 @@
+"""Processes that form a process group on this machine, and end with the test."""
+
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed, multiprocessing
+
+PATIENCE = 120
+"""Seconds after which a rank that waits for another one has failed."""
+
+
+def join(rank: int, size: int, meeting_place: Path) -> None:
+    """Become one rank of a group that talks over loopback alone."""
+    if sys.platform == "linux":
+        os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{meeting_place}",
+        rank=rank,
+        world_size=size,
+        timeout=timedelta(seconds=PATIENCE),
+    )
+
+
+def in_world(size: int, folder: Path, check: Callable[..., None], *arguments: Any) -> None:
+    """Run `check(*arguments)` on every rank; the first exception of any of them is raised here."""
+    context = multiprocessing.spawn(
+        _rank, (size, folder / "meeting place", check, arguments), nprocs=size, join=False
+    )
+    assert context is not None
+    ends = time.monotonic() + 2 * PATIENCE
+    try:
+        while not context.join(timeout=1):
+            assert time.monotonic() < ends, "the ranks wait for each other"
+    finally:
+        for process in context.processes:
+            if process.is_alive():
+                process.kill()
+            process.join()
+
+
+def _rank(
+    rank: int, size: int, meeting_place: Path, check: Callable[..., None], arguments: Any
+) -> None:
+    torch.set_num_threads(1)
+    warnings.simplefilter("error")
+    join(rank, size, meeting_place)
+    check(*arguments)
+    distributed.barrier()
+    distributed.destroy_process_group()
