@@ -46,7 +46,15 @@ class Metric:
     perfect: float
     """The best there can be."""
     guess: str
-    """What a task's `chance` comes from, in a word or two."""
+    """What a task's `chance` is the score of, in words."""
+    phrase: str
+    """How a sentence states a score: `{} bits per character`."""
+    unit: str
+    """Of a difference; empty if it has none."""
+    decimals: int
+    """That are worth reading, after multiplication by `scale`."""
+    scale: float = 1.0
+    """100 for what is read in percent."""
     of_loss: Callable[[float], float] | None = None
     """The score that a mean loss in nats a token is; None: a score is no form of the loss."""
     logarithmic: bool = False
@@ -70,9 +78,28 @@ def _exp(number: float) -> float:
     return math.exp(number) if number < 700 else math.inf
 
 
-ACCURACY = Metric("accuracy", "higher", 1.0, "chance")
-BITS = Metric("bits per character", "lower", 0.0, "frequencies", lambda nats: nats / math.log(2))
-PERPLEXITY = Metric("perplexity", "lower", 1.0, "frequencies", _exp, logarithmic=True)
+ACCURACY = Metric("accuracy", "higher", 1.0, "chance", "{}", "points", 1, scale=100.0)
+BITS = Metric(
+    "bits per character",
+    "lower",
+    0.0,
+    "guessing by frequency",
+    "{} bits per character",
+    "bits",
+    3,
+    of_loss=lambda nats: nats / math.log(2),
+)
+PERPLEXITY = Metric(
+    "perplexity",
+    "lower",
+    1.0,
+    "guessing by frequency",
+    "perplexity {}",
+    "",
+    1,
+    of_loss=_exp,
+    logarithmic=True,
+)
 METRICS = {metric.name: metric for metric in (ACCURACY, BITS, PERPLEXITY)}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from treering.records import Record
+from treering.records import ACCURACY, Record
 from treering.report import markdown_table, terminal_table, wording
 from treering.report.statistics import Estimate
 from treering.report.styles import styles
@@ -85,7 +85,7 @@ def test_only_what_is_right_throughout_is_100_percent(value: float, expected: st
     [(0.031, "+3.1"), (-0.004, f"{MINUS}0.4"), (0.0, "0.0"), (-0.0001, "0.0")],
 )
 def test_differences_have_signs(value: float, expected: str) -> None:
-    assert wording.points(value) == expected
+    assert wording.signed(value, ACCURACY) == expected
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,9 @@ def test_times_are_read_easily(value: float | None, expected: str) -> None:
 
 
 def test_small_half_widths_do_not_read_as_none() -> None:
-    assert wording.score(Estimate(3, 0.5, 0.0001, 0.5, 0.5)) == "50.0% ± <0.1"
-    assert wording.score(Estimate(3, 0.5, 0.0, 0.5, 0.5)) == "50.0% ± 0.0"
-    assert wording.score(Estimate(1, 0.5, None, 0.5, 0.5)) == "50.0%"
+    assert wording.score(Estimate(3, 0.5, 0.0001, 0.5, 0.5), ACCURACY) == "50.0% ± <0.1"
+    assert wording.score(Estimate(3, 0.5, 0.0, 0.5, 0.5), ACCURACY) == "50.0% ± 0.0"
+    assert wording.score(Estimate(1, 0.5, None, 0.5, 0.5), ACCURACY) == "50.0%"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from pydantic import JsonValue
 
-from treering.records import Record, write_atomically
+from treering.records import ACCURACY, Record, write_atomically
 from treering.report import plots, tables, wording
 from treering.report.plots import Plot
 from treering.report.sections import (
@@ -20,7 +20,6 @@ from treering.report.sections import (
     Section,
     last_train_score,
     sections,
-    way_from_chance,
 )
 from treering.report.styles import Style, styles
 
@@ -104,6 +103,7 @@ def render_html(records: Iterable[Record], title: str = "treering report") -> st
         commands=_commands,
         phases=PHASES,
         strip=_strip,
+        strip_scale=_strip_scale,
         tables=tables,
         wording=wording,
         last_train_score=last_train_score,
@@ -154,16 +154,22 @@ def _swatch(look: Style) -> _Swatch:
 
 def _figures(section: Section, looks: dict[str, Style]) -> list[Plot]:
     salt = section.anchor
-    validation = plots.learning_curve(
-        section, looks, f"{salt}-validation", of="validation accuracy"
-    )
-    shown = "validation accuracy" if validation else "training accuracy"
+    validation = plots.learning_curve(section, looks, f"{salt}-validation", of="validation")
     drawn = [
         plots.accuracy_against_length(section, looks, f"{salt}-lengths"),
-        plots.learning_curve(section, looks, f"{salt}-loss", of="loss"),
-        plots.learning_curve(section, looks, f"{salt}-training", of="training accuracy"),
+        # A score that is a form of the loss says all that the loss says.
+        None
+        if section.metric.of_loss
+        else plots.learning_curve(section, looks, f"{salt}-loss", of="loss"),
+        plots.learning_curve(section, looks, f"{salt}-training", of="training"),
         validation,
-        plots.learning_curve(section, looks, f"{salt}-time", of=shown, in_time=True),
+        plots.learning_curve(
+            section,
+            looks,
+            f"{salt}-time",
+            of="validation" if validation else "training",
+            in_time=True,
+        ),
     ]
     return [plot for plot in drawn if plot is not None]
 
@@ -216,36 +222,59 @@ def _bars(section: Section) -> list[_Bar]:
     return bars
 
 
+def _ends(section: Section) -> tuple[float, float]:
+    """Where the strips of a section begin and end: 0 and 1, or around the scores there are."""
+    if section.metric is ACCURACY:
+        return 0.0, 1.0
+    scores = [s for row in section.scored for s in row.summary.scores.values()] or [1.0]
+    margin = max((max(scores) - min(scores)) / 20, max(scores) / 200)
+    return min(scores) - margin, max(scores) + margin
+
+
 def _strip(row: Row, section: Section) -> Markup:
-    """Every seed's score as a dot between 0 and 100%, a tick at chance; text for the blind."""
+    """Every seed's score as a dot, a tick at chance if it is near; text for the blind."""
     width, height = 96, 14
+    low, high = _ends(section)
 
     def place(score: float) -> str:
-        return f"{5 + score * (width - 10):.1f}"
+        return f"{5 + (score - low) / (high - low) * (width - 10):.1f}"
 
     dots = "".join(
         f'<circle cx="{place(score)}" cy="{height / 2:g}" r="3.2"/>'
         for score in row.summary.scores.values()
     )
-    chance = place(section.task.chance)
+    chance = section.task.chance
+    tick = (
+        f'<path class="tick" d="M{place(chance)} 1V{height - 1}"/>' if low <= chance <= high else ""
+    )
     spoken = ", ".join(
-        f"seed {seed} {wording.percent(score)}" for seed, score in row.summary.scores.items()
+        f"seed {seed} {wording.number(score, section.metric)}"
+        for seed, score in row.summary.scores.items()
     )
     # Only numbers are set into the markup here; names go through the template.
     return Markup(
         f'<svg class="strip" viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="{spoken or "no finished run"}">'
-        f'<path class="axis" d="M5 {height / 2:g}H{width - 5}"/>'
-        f'<path class="tick" d="M{chance} 1V{height - 1}"/>{dots}</svg>'
+        f'<path class="axis" d="M5 {height / 2:g}H{width - 5}"/>{tick}{dots}</svg>'
     )
+
+
+def _strip_scale(section: Section) -> str:
+    """What the strips show, in a sentence."""
+    low, high = _ends(section)
+    if section.metric is ACCURACY:
+        return f"Each seed: a dot from 0 to 100%, {section.metric.guess} as a tick."
+    left, right = (wording.number(end, section.metric) for end in (low, high))
+    tick = f", {section.metric.guess} as a tick" if low <= section.task.chance <= high else ""
+    return f"Each seed: a dot from {left} to {right}{tick}."
 
 
 def _overview(shown: list[Section], columns: list[str]) -> list[tuple[Section, list[_Cell]]]:
     lines = []
     for section in shown:
         by_label = {row.label: row for row in section.rows}
-        means = [row.summary.score.mean for row in section.rows if row.summary.score]
-        top = max(means, default=None)
+        metric = section.metric
+        top = next((row.summary.score.mean for row in section.scored if row.summary.score), None)
         line = []
         for label in columns:
             row = by_label.get(label)
@@ -256,15 +285,17 @@ def _overview(shown: list[Section], columns: list[str]) -> list[tuple[Section, l
             if score is None:
                 line.append(_Cell("unfinished", "", 0.0, False, section.anchor))
                 continue
-            way = max(0.0, way_from_chance(score.mean, section.task))
-            notes = [f"± {wording.half_width(score.half_width)}"] if score.half_width else []
+            way = max(0.0, section.way(score.mean))
+            notes = (
+                [f"± {wording.half_width(score.half_width, metric)}"] if score.half_width else []
+            )
             if way < NEAR_CHANCE:
-                notes = ["near chance"]
+                notes = [f"near {metric.guess}"]
             if row.summary.unfinished:
                 notes.append(f"{wording.seeds(row)} seeds")
             line.append(
                 _Cell(
-                    text=wording.percent(score.mean),
+                    text=wording.number(score.mean, metric),
                     note=", ".join(notes),
                     tint=round(way, 2),
                     best=score.mean == top and way >= NEAR_CHANCE,

@@ -110,21 +110,22 @@ def learning_curve(
     styles: dict[str, Style],
     salt: str,
     *,
-    of: Literal["loss", "training accuracy", "validation accuracy"],
+    of: Literal["loss", "training", "validation"],
     in_time: bool = False,
 ) -> Plot | None:
-    """A quantity while training, against steps (or epochs) or against time; None without data.
+    """Loss or score while training, against steps (or epochs) or against time; None without data.
 
     Finished runs of a row are one mean with its band; unfinished ones are drawn singly and end in
     a cross.
     """
     points = [point for run in section.records for point in run.learning]
-    accuracy = of != "loss"
+    metric = section.metric
+    what = of if of == "loss" else f"{of} {metric.name}"
 
     def value(point: CurvePoint) -> float | None:
         if of == "loss":
             return point.loss
-        return point.train_score if of == "training accuracy" else point.validation_score
+        return point.train_score if of == "training" else point.validation_score
 
     by_epoch = all(_one_point_an_epoch(run) for run in section.records)
     longest = max((point.seconds for point in points), default=0.0)
@@ -151,10 +152,12 @@ def learning_curve(
         return None
 
     def draw(axes: Axes) -> None:
-        if accuracy:
+        if of == "loss":
+            _loss_axis(axes, bands)
+        elif metric.of_loss is None:
             _percent_axis(axes, section, bands)
         else:
-            _loss_axis(axes, bands)
+            _score_axis(axes, section, bands)
         axes.set_xlabel(unit_name if in_time else "epoch" if by_epoch else "step")
         for label, band in unfinished:
             _draw_unfinished(axes, band, styles[label])
@@ -162,17 +165,18 @@ def learning_curve(
             _draw_band(axes, band, styles[label], opacity=_opacity(len(finished)))
 
     against = "time" if in_time else "epochs" if by_epoch else "steps"
-    title = f"{of} against {against}".capitalize()
+    title = f"{what} against {against}".capitalize()
     ends = "; ".join(
         f"{label} ends at "
-        + (wording.percent(band.mean[-1]) if accuracy else f"{band.mean[-1]:.3g}")
+        + (f"{band.mean[-1]:.3g}" if of == "loss" else wording.number(band.mean[-1], metric))
         for label, band in [*finished.items(), *unfinished]
     )
+    lower = "Lower is better." if of != "loss" and metric.better == "lower" else ""
     cross = "A cross ends a run that is not finished." if unfinished else ""
     return Plot(
         title=title,
-        note=cross,
-        svg=_svg(draw, salt, f"{title} on {section.title}. {ends}.", 46 if accuracy else 14),
+        note=f"{lower} {cross}".strip(),
+        svg=_svg(draw, salt, f"{title} on {section.title}. {ends}.", 14 if of == "loss" else 46),
     )
 
 
@@ -243,16 +247,36 @@ def _percent_axis(axes: Axes, section: Section, bands: Iterable[_Band]) -> None:
     axes.set_ylim(max(0.0, lowest - 0.06 * (1 - lowest)), 1.0 + 0.03 * (1 - lowest))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    _chance_line(axes, section)
+
+
+def _chance_line(axes: Axes, section: Section) -> None:
+    chance = section.task.chance
     axes.axhline(chance, color=_QUIET, lw=1.2, ls=(0, (2, 2)), gid="tr-chance", zorder=1)
     axes.text(
         1.02,
         chance,
-        "chance",
+        section.metric.guess.split()[0],
         transform=axes.get_yaxis_transform(),
         va="center",
         color=_QUIET,
         fontsize=LETTERS - 1,
     )
+
+
+def _score_axis(axes: Axes, section: Section, bands: Sequence[_Band]) -> None:
+    """For a score that has no upper end: as much as the curves need, chance where they pass it."""
+    low = min(float(band.low.min()) for band in bands)
+    high = max(float(band.high.max()) for band in bands)
+    if section.metric.logarithmic and low > 0 and high / low > 5:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 100 else (1,)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    if low <= section.task.chance <= high:
+        _chance_line(axes, section)
 
 
 def _loss_axis(axes: Axes, bands: Sequence[_Band]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from treering.records import Record, TaskInfo
+from treering.records import Metric, Record, TaskInfo
 from treering.report.statistics import (
     Estimate,
     Summary,
@@ -66,6 +66,15 @@ class Section:
     rows: tuple[Row, ...]
 
     @property
+    def metric(self) -> Metric:
+        """What the score measures."""
+        return self.task.measure
+
+    def way(self, score: float) -> float:
+        """0 at chance, 1 at perfect."""
+        return self.metric.way(score, self.task.chance)
+
+    @property
     def scored(self) -> tuple[Row, ...]:
         """The rows with a finished run; they come first."""
         return tuple(row for row in self.rows if row.summary.score is not None)
@@ -76,13 +85,8 @@ class Section:
         return [run for row in self.rows for run, _ in row.records]
 
 
-def way_from_chance(score: float, task: TaskInfo) -> float:
-    """0 at chance, 1 at perfect: (score - chance) / (1 - chance)."""
-    return (score - task.chance) / (1 - task.chance) if task.chance < 1 else 0.0
-
-
 def last_train_score(run: Record) -> float | None:
-    """Training accuracy at the last point of the learning curve that has one."""
+    """Training score at the last point of the learning curve that has one."""
     known = [point.train_score for point in run.learning if point.train_score is not None]
     return known[-1] if known else None
 
@@ -156,11 +160,13 @@ def _rows(group: list[Summary], shown: dict[str, list[str]]) -> tuple[Row, ...]:
                 difference=paired_difference(summary, compared) if compared else None,
             )
         )
-    return tuple(
-        sorted(
-            rows, key=lambda row: (-row.summary.score.mean if row.summary.score else 1, row.label)
-        )
-    )
+    gain = group[0].task.measure.gain
+
+    def place(row: Row) -> tuple[bool, float, str]:
+        score = row.summary.score
+        return score is None, gain(0.0, score.mean) if score else 0.0, row.label
+
+    return tuple(sorted(rows, key=place))
 
 
 def _features(summary: Summary) -> dict[str, JsonValue]:

@@ -30,6 +30,11 @@ class Estimate:
         return self.mean - self.half_width, self.mean + self.half_width
 
     @property
+    def negated(self) -> "Estimate":
+        """The same of the values with the opposite sign."""
+        return Estimate(self.n, -self.mean, self.half_width, -self.maximum, -self.minimum)
+
+    @property
     def excludes_zero(self) -> bool:
         """Whether the interval exists and lies on one side of 0: a difference that can be told."""
         return self.half_width is not None and abs(self.mean) > self.half_width

@@ -27,12 +27,12 @@ DISPENSABLE = ("peak memory", "wall time", "tokens/s", "parameters")
 
 def cells(row: Row) -> tuple[str, ...]:
     """The texts of one row, one for each of HEADINGS; the score is the mean ± its 95% interval."""
-    summary = row.summary
+    summary, metric = row.summary, row.summary.task.measure
     return (
         row.label,
-        wording.score(summary.score),
+        wording.score(summary.score, metric),
         wording.seeds(row),
-        "baseline" if row.is_baseline else wording.difference(row.difference),
+        "baseline" if row.is_baseline else wording.difference(row.difference, metric),
         f"{summary.model.parameters:,}",
         wording.whole(summary.tokens_per_second.mean if summary.tokens_per_second else None),
         wording.seconds(summary.wall_seconds.mean if summary.wall_seconds else None),
@@ -42,11 +42,14 @@ def cells(row: Row) -> tuple[str, ...]:
 
 def explanation(section: Section) -> str:
     """What the columns of the table mean, in a sentence or two."""
-    name = section.score_name or "no run is finished"
+    name, metric = section.score_name or "no run is finished", section.metric
+    lower = metric.better == "lower"
+    unit = f"{metric.unit}, " if metric.unit else ""
     return (
-        f"Score: {name}; mean ± 95% interval over seeds (Student's t). "
-        f"Minus {BASELINE}: points, seed by seed. "
-        f"Chance: {wording.percent(section.task.chance)}."
+        f"Score: {name}{', lower is better' if lower else ''}; "
+        "mean ± 95% interval over seeds (Student's t). "
+        f"Minus {BASELINE}: {unit}seed by seed{', below 0 is better' if lower else ''}. "
+        f"{metric.guess.capitalize()}: {wording.number(section.task.chance, metric)}."
     )
 
 

@@ -3,13 +3,12 @@
 import math
 from collections.abc import Sequence
 
-from treering.records import Record
+from treering.records import ACCURACY, Metric, Record
 from treering.report.sections import (
     NEAR_CHANCE,
     NEAR_PERFECT,
     Row,
     Section,
-    way_from_chance,
 )
 from treering.report.statistics import Estimate, paired_difference
 
@@ -27,41 +26,63 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f}%"
 
 
-def score(value: Estimate | None) -> str:
+def number(value: float, metric: Metric) -> str:
+    """A score as a table shows it: `98.7%`, `1.623`, `1,042.3`."""
+    return percent(value) if metric is ACCURACY else f"{value:,.{metric.decimals}f}"
+
+
+def exact(value: float, metric: Metric) -> str:
+    """A score as it is in its record, with one digit more than a table shows."""
+    digits = metric.decimals + round(math.log10(metric.scale)) + 1
+    return f"{value:.{digits}f}"
+
+
+def score(value: Estimate | None, metric: Metric) -> str:
     """`98.7% ± 1.2`; without an interval for a single seed."""
     if value is None:
         return NONE
     if value.half_width is None:
-        return percent(value.mean)
-    return f"{percent(value.mean)} ± {half_width(value.half_width)}"
+        return number(value.mean, metric)
+    return f"{number(value.mean, metric)} ± {half_width(value.half_width, metric)}"
 
 
-def half_width(fraction: float) -> str:
-    """In points with one decimal; 0.0 only where all seeds agree."""
-    return "<0.1" if 0 < fraction < 0.0005 else f"{100 * fraction:.1f}"
+def half_width(value: float, metric: Metric) -> str:
+    """In the metric's unit (points for accuracy); zero only where all seeds agree."""
+    smallest = 10.0**-metric.decimals
+    size = metric.scale * value
+    if 0 < size < smallest / 2:
+        return f"<{smallest:.{metric.decimals}f}"
+    return f"{size:,.{metric.decimals}f}"
 
 
-def points(fraction: float) -> str:
-    """A difference in percentage points, always with its sign: `+1.3`, `−0.4`, `0.0`."""
-    text = f"{abs(100 * fraction):.1f}"
-    if float(text) == 0:
+def signed(value: float, metric: Metric) -> str:
+    """A difference in the metric's unit, always with its sign: `+1.3`, `−0.4`, `0.0`."""
+    text = f"{abs(metric.scale * value):,.{metric.decimals}f}"
+    if not text.strip("0.,"):
         return text
-    return f"{'+' if fraction > 0 else MINUS}{text}"
+    return f"{'+' if value > 0 else MINUS}{text}"
 
 
-def difference(value: Estimate | None) -> str:
-    """`+3.1 ± 0.8` points; without an interval for a single seed."""
+def difference(value: Estimate | None, metric: Metric) -> str:
+    """`+3.1 ± 0.8`; without an interval for a single seed."""
     if value is None:
         return NONE
     if value.half_width is None:
-        return points(value.mean)
-    return f"{points(value.mean)} ± {half_width(value.half_width)}"
+        return signed(value.mean, metric)
+    return f"{signed(value.mean, metric)} ± {half_width(value.half_width, metric)}"
 
 
-def span(value: Estimate) -> str:
-    """The interval of a difference in points: `+2.3 to +3.9`."""
+def span(value: Estimate, metric: Metric) -> str:
+    """The interval of a difference: `+2.3 to +3.9`."""
     low, high = value.interval or (value.mean, value.mean)
-    return f"{points(low)} to {points(high)}"
+    return f"{signed(low, metric)} to {signed(high, metric)}"
+
+
+def amount(value: float, metric: Metric, *, sign: bool = False) -> str:
+    """A difference with its unit: `3.1 points`, `0.052 bits`, `12.4`."""
+    size = abs(metric.scale * value)
+    text = signed(value, metric) if sign else f"{size:,.{metric.decimals}f}"
+    return f"{text} {metric.unit}".strip()
 
 
 def seconds(value: float | None) -> str:
@@ -116,68 +137,76 @@ def last_step(run: Record) -> int:
 
 def headline(section: Section) -> str:
     """One sentence: which model is best and by how much, or that none learnt."""
-    task, rows = section.title, section.scored
+    task, rows, metric = section.title, section.scored, section.metric
+
+    def stated(value: Estimate) -> str:
+        return metric.phrase.format(score(value, metric))
+
     if not rows:
         return f"No run on {task} has finished."
     best = rows[0]
     assert best.summary.score is not None
-    top = score(best.summary.score)
-    if way_from_chance(best.summary.score.mean, section.task) < NEAR_CHANCE:
+    top = stated(best.summary.score)
+    if section.way(best.summary.score.mean) < NEAR_CHANCE:
         who = "Nothing" if len(rows) > 1 else best.label
         verb = "learnt" if len(rows) > 1 else "did not learn"
         best_is = f"the best, {best.label}, scores" if len(rows) > 1 else "it scores"
-        return f"{who} {verb} {task}: {best_is} {top}, guessing {percent(section.task.chance)}."
+        guessed = number(section.task.chance, metric)
+        guessing = "guessing" if metric is ACCURACY else metric.guess
+        return f"{who} {verb} {task}: {best_is} {top}, {guessing} {guessed}."
     if len(rows) == 1:
         return f"{best.label} scores {top} on {task}, from {plural(best.summary.score.n, 'seed')}."
     tied = [row.label for row in rows if _mean(row) == _mean(best)]
     if len(tied) > 1:
         return f"{listed(tied)} score the same on {task}: {top}."
     second = rows[1]
+    assert second.summary.score is not None
     lead = paired_difference(best.summary, second.summary)
+    ahead = "highest" if metric.better == "higher" else "best"
     if lead is None or lead.half_width is None:
         return (
-            f"{best.label} scores highest on {task}, {top}, before {second.label} with "
-            f"{score(second.summary.score)}; too few common seeds to tell whether that is luck."
+            f"{best.label} scores {ahead} on {task}, {top}, before {second.label} with "
+            f"{stated(second.summary.score)}; too few common seeds to tell whether that is luck."
         )
+    lead = _gain(lead, metric)
     if lead.excludes_zero:
         return (
             f"{best.label} is best on {task}: {top}, ahead of {second.label} by "
-            f"{100 * lead.mean:.1f} points (95% interval {span(lead)})."
+            f"{amount(lead.mean, metric)} (95% interval {span(lead, metric)})."
         )
     return (
-        f"{best.label} scores highest on {task}, {top}, but its lead over {second.label}, "
-        f"{points(lead.mean)} points (95% interval {span(lead)}), may be luck of the seeds."
+        f"{best.label} scores {ahead} on {task}, {top}, but its lead over {second.label}, "
+        f"{amount(lead.mean, metric, sign=True)} (95% interval {span(lead, metric)}), may be luck "
+        "of the seeds."
     )
 
 
 def findings(section: Section) -> list[str]:
     """What else a reader has to know: who failed and how, and what is missing from the means."""
-    task, rows = section.task, section.scored
+    task, rows, metric = section.task, section.scored, section.metric
     found = []
     if len(rows) > 2 and rows[0].difference is not None and not rows[1].is_baseline:
-        gap = rows[0].difference
-        gain = f"{rows[0].label} gains {100 * gap.mean:.1f} points"
-        interval = f" (95% interval {span(gap)})" if gap.half_width is not None else ""
+        gap = _gain(rows[0].difference, metric)
+        verb = "gains" if metric.better == "higher" else "saves"
+        gain = f"{rows[0].label} {verb} {amount(gap.mean, metric)}"
+        interval = f" (95% interval {span(gap, metric)})" if gap.half_width is not None else ""
         found.append(f"Against the baseline lstm, {gain}{interval}.")
     fitted = [row for row in rows if _fits_only_training(row, section)]
     if fitted:
         cases = [
-            f"{row.label} ({percent(row.final_train_score or 0)} in training, "
-            f"{percent(_mean(row))} beyond)"
+            f"{row.label} ({number(row.final_train_score or 0, metric)} in training, "
+            f"{number(_mean(row), metric)} beyond)"
             for row in fitted
         ]
         found.append(f"Learnt the training lengths but not the rule: {listed(cases)}.")
-    stuck = [
-        row for row in rows if way_from_chance(_mean(row), task) < NEAR_CHANCE and row not in fitted
-    ]
+    stuck = [row for row in rows if section.way(_mean(row)) < NEAR_CHANCE and row not in fitted]
     if stuck:
-        cases = [f"{row.label} ({percent(_mean(row))})" for row in stuck]
-        found.append(f"Did not learn, chance being {percent(task.chance)}: {listed(cases)}.")
+        cases = [f"{row.label} ({number(_mean(row), metric)})" for row in stuck]
+        guessed = f"{metric.guess} being {number(task.chance, metric)}"
+        found.append(f"Did not learn, {guessed}: {listed(cases)}.")
     for row in rows:
         failed = [
-            seed
-            for seed, value in row.summary.scores.items()
-            if way_from_chance(value, task) < NEAR_CHANCE
+            seed for seed, value in row.summary.scores.items() if section.way(value) < NEAR_CHANCE
         ]
         if failed and row not in stuck and row not in fitted:
             found.append(
@@ -222,6 +251,11 @@ def run_status(run: Record) -> str:
     return f"{run.status} at step {last_step(run):,}"
 
 
+def _gain(difference: Estimate, metric: Metric) -> Estimate:
+    """A difference of scores, positive where the first one is better."""
+    return difference.negated if metric.better == "lower" else difference
+
+
 def _mean(row: Row) -> float:
     return row.summary.score.mean if row.summary.score else math.nan
 
@@ -231,6 +265,6 @@ def _fits_only_training(row: Row, section: Section) -> bool:
     return (
         section.task.kind == "generated"
         and trained is not None
-        and way_from_chance(trained, section.task) >= NEAR_PERFECT
-        and way_from_chance(_mean(row), section.task) < 0.5
+        and section.way(trained) >= NEAR_PERFECT
+        and section.way(_mean(row)) < 0.5
     )
