@@ -18,11 +18,6 @@ from transformers import (
 
 from treering.hf import TreeringForCausalLM, TreeringForSequenceClassification
 
-pytestmark = pytest.mark.filterwarnings(
-    # transformers' Trainer asks PyTorch for pinned memory whether or not there is a GPU.
-    "ignore:'pin_memory' argument is set as true but no accelerator is found:UserWarning",
-)
-
 
 class Texts(Dataset[dict[str, Any]]):
     """Texts of different lengths; the label says whether the first token is large."""
@@ -58,12 +53,14 @@ def arguments(folder: Path, **changes: Any) -> TrainingArguments:
     return TrainingArguments(**(options | changes))
 
 
-def classification(folder: Path, layer: str = "pr-lstm", **changes: Any) -> Trainer:
+def classification(
+    folder: Path, layer: str = "pr-lstm", dropout: float = 0.3, **changes: Any
+) -> Trainer:
     """A trainer with a model that starts from the same numbers every time."""
     set_seed(0)
     words = tokenizer()
     return Trainer(
-        model=TreeringForSequenceClassification(config(layer, dropout=0.3)),
+        model=TreeringForSequenceClassification(config(layer, dropout=dropout)),
         args=arguments(folder, **changes),
         train_dataset=Texts(24, labelled=True),
         eval_dataset=Texts(9, labelled=True),
@@ -114,6 +111,7 @@ def test_accumulated_batches_count_as_one(tmp_path: Path) -> None:
     both = [
         classification(
             tmp_path / str(size),
+            dropout=0.0,
             max_steps=2,
             save_strategy="no",
             per_device_train_batch_size=size,
@@ -123,9 +121,6 @@ def test_accumulated_batches_count_as_one(tmp_path: Path) -> None:
         for size in (1, 4)
     ]
     for trainer in both:
-        assert trainer.model is not None
-        trainer.model.config.dropout = 0.0
-        trainer.model.model.layer.dropout = 0.0  # pyright: ignore
         trainer.train()
     one, four = map(weights, both)
     for key, value in one.items():
@@ -150,6 +145,12 @@ def test_language_models(flat: bool, tmp_path: Path) -> None:
     losses = [log["eval_loss"] for log in trainer.state.log_history if "eval_loss" in log]
     assert len(losses) == 2
     assert losses[1] < losses[0]
+    # Trainer has switched the cache off in the configuration; a checkpoint generates with it.
+    again = TreeringForCausalLM.from_pretrained(tmp_path / "checkpoint-4")
+    assert isinstance(again, TreeringForCausalLM)
+    assert again(tokens(1, 3)).cache_params is not None
+    output = again.generate(tokens(1, 3), max_new_tokens=2, return_dict_in_generate=True)  # pyright: ignore[reportArgumentType]
+    assert output.past_key_values is not None  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_a_flattened_batch_has_the_loss_of_its_texts() -> None:

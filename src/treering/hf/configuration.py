@@ -28,7 +28,6 @@ class TreeringConfig(PreTrainedConfig):
         models classify; they cannot generate.
     initializer_range: standard deviation of the embedding's and the head's first weights. The
         layer starts from its own initialisation, whatever this says.
-    use_cache: whether models in evaluation mode return the state to go on with.
     pad_token_id, bos_token_id, eos_token_id, tie_word_embeddings, num_labels, problem_type, ...:
         as everywhere in transformers. The embedding has no padding_idx: what is padding is said
         by the attention mask, and a padding token that is also the end token keeps its gradient.
@@ -53,7 +52,6 @@ class TreeringConfig(PreTrainedConfig):
     dropout: float = 0.0
     bidirectional: bool = False
     initializer_range: float = 0.1
-    use_cache: bool = True
     pad_token_id: int | None = None
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None

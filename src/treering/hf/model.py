@@ -98,7 +98,8 @@ class TreeringModel(TreeringPreTrainedModel):
         position_ids: (B, T); only their zeros matter: a token at position 0 starts a sequence
             anew, so that several sequences may follow each other in one row.
         cache_params: what an earlier call returned, to go on behind it.
-        use_cache: return the state; by default as the configuration says, in evaluation mode.
+        use_cache: return the state; by default in evaluation mode, where it costs nothing. What
+            Trainer writes into the configuration under this name is not looked at.
         last_only: only each row's last output, cheaper where the schedule allows, without cache.
 
         Errors: ValueError, in one line, for inputs that do not fit.
@@ -167,7 +168,7 @@ class TreeringModel(TreeringPreTrainedModel):
             )
         if last_only or self.config.bidirectional:
             return False
-        return bool(self.config.use_cache and not self.training) if wanted is None else wanted
+        return not self.training if wanted is None else wanted
 
 
 def _starts(position_ids: Tensor, B: int, T: int) -> Tensor:
