@@ -7,9 +7,9 @@ from rich.text import Text
 
 from treering import layers, tasks
 from treering._errors import UserError
+from treering.cli.named_tasks import DATASETS, STREAMS
 from treering.cli.options import Flag
-from treering.cli.runs import DATASETS
-from treering.cli.specs import COMMON, PARTS, SCHEDULES, value_text
+from treering.cli.specs import COMMON, PARTS, SCHEDULES, SHARED, value_text
 from treering.cli.streams import plain_table, print_json, standard_output
 from treering.dispatch import default_schedule
 
@@ -26,7 +26,7 @@ def describe_layers() -> list[dict[str, Any]]:
                 "name": name,
                 "class": f"tr.{layer.__name__}",
                 "schedule": type(default_schedule(cell)).__name__,
-                "options": layer.cell_options(),
+                "options": {k: v for k, v in layer.cell_options().items() if k not in SHARED},
                 "summary": summary.rstrip(":"),
             }
         )
@@ -48,6 +48,7 @@ def describe_tasks() -> list[dict[str, Any]]:
             }
         )
     rows += [{"name": name, "level": "text classification"} for name in DATASETS]
+    rows += [{"name": name, "level": "language model"} for name in STREAMS]
     return rows
 
 
@@ -89,7 +90,7 @@ def list_(
         out.print(_layers())
         out.print(_additions(), markup=False)
         out.print(_tasks())
-        out.print("and any CSV, TSV or JSONL file with a text and a label column")
+        out.print("and any CSV, TSV or JSONL file with a text and a label column, any .txt file")
 
 
 def _layers() -> Table:
@@ -106,10 +107,16 @@ def _layers() -> Table:
 def _additions() -> str:
     lines = [
         f"every layer: {', '.join(_options(COMMON))}, schedule={'|'.join(SCHEDULES)}",
+        f"every layer that runs as a loop of gates: {', '.join(_options(_shared()))}",
         *(f"around it: {', '.join([f'+{part}', *_options(PARTS[part])])}" for part in PARTS),
         "for instance: ql-lstm:num_layers=2:shared_blocks=1+tree-order+lp:exponents=0.5",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _shared() -> dict[str, Any]:
+    """The options that all layers made of gates have."""
+    return {name: layers.LSTM.cell_options()[name] for name in SHARED}
 
 
 def _options(defaults: dict[str, Any]) -> list[str]:

@@ -1,5 +1,6 @@
 """How a layer is written on the command line: `name[:option=value]...[+tree-order][+lp[...]]`."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from treering import layers
 from treering._errors import UserError, nearest
+from treering.cells.regularised import RegularisedCell
 from treering.layers import Recurrent, Reordered
 from treering.penalties import LpPenalty
 from treering.schedules.abstract import Schedule
@@ -17,6 +19,7 @@ from treering.schedules.scan import Scan
 from treering.schedules.sequential import Sequential
 from treering.schedules.tree import Tree
 
+NOT_OPTIONS = ("hidden_size", "bias")
 COMMON = {"num_layers": 1, "bias": True, "dropout": 0.0, "bidirectional": False}
 SCHEDULES: dict[str, Callable[[], Schedule]] = {
     "sequential": Sequential,
@@ -32,6 +35,8 @@ PARTS: dict[str, dict[str, Any]] = {
 """What may be put around a layer, in the order in which a specification names it."""
 
 KINDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number"}
+SHARED = tuple(f.name for f in dataclasses.fields(RegularisedCell) if f.name not in NOT_OPTIONS)
+"""Options of every cell made of gates and update."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,8 @@ def _options(
 
 
 def _value(key: str, value: str, kind: type, text: str) -> Any:
-    """The value as the kind that the option's default has."""
+    """The value as the kind that the option's default has; None stands for a number left out."""
+    kind = float if kind is type(None) else kind
     if kind is bool:
         known = {"true": True, "false": False}
         if value.lower() in known:

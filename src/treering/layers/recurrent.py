@@ -6,7 +6,7 @@ Legend: B batch, T time, I input, O output, L layers, D directions.
 import dataclasses
 import inspect
 from collections.abc import Iterator
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -27,10 +27,11 @@ from treering.layers.arguments import (
     refuse_reorder,
     split_state,
 )
-from treering.schedules.abstract import Schedule, Wanted
+from treering.schedules.abstract import Schedule
 from treering.unroll import check_lengths, past_end, unroll
 
 SUFFIXES = ("", "_reverse")
+Asked = Literal["all", "last"]
 
 
 class Recurrent(nn.Module):
@@ -357,7 +358,7 @@ class Recurrent(nn.Module):
         state: State | None,
         lengths: Tensor | None,
         reset: Tensor | None,
-        wanted: Wanted,
+        wanted: Asked,
         seen: list[Inner] | None = None,
     ) -> tuple[Tensor, Any]:
         """All layers and directions over x (T, B, I); what happens inside is added to `seen`."""
@@ -373,7 +374,7 @@ class Recurrent(nn.Module):
         for level in range(self.num_layers):
             top = level == self.num_layers - 1
             here = states[len(finals) : len(finals) + self.num_directions]
-            part: Wanted = wanted if top else "all"
+            part: Asked = wanted if top else "all"
             x, last = self._run_level(level, x, here, lengths, reset, part, seen)
             finals += last
             if self.dropout and not top:
@@ -387,7 +388,7 @@ class Recurrent(nn.Module):
         states: list[State | None],
         lengths: Tensor | None,
         reset: Tensor | None,
-        wanted: Wanted,
+        wanted: Asked,
         seen: list[Inner] | None = None,
     ) -> tuple[Tensor, list[State]]:
         """One layer's directions over x (T, B, I)."""

@@ -5,6 +5,7 @@ import sys
 
 from treering._errors import UserError, nearest
 from treering.cells.abstract import Cell
+from treering.cells.regularised import RegularisedCell
 from treering.layers.recurrent import Recurrent
 
 _LAYERS: dict[str, type[Recurrent]] = {}
@@ -20,12 +21,16 @@ def register(name: str, cell_type: type[Cell]) -> type[Recurrent]:
         raise ValueError(f"a layer called {name!r} is registered already")
     class_name = cell_type.__name__.removesuffix("Cell")
     formula = inspect.cleandoc(cell_type.__doc__ or "")
+    shared = ""
+    if issubclass(cell_type, RegularisedCell):
+        _, _, options = inspect.cleandoc(RegularisedCell.__doc__ or "").partition("\n\n")
+        shared = f"Options of every layer made of gates:\n\n{options}\n\n"
     contract = inspect.cleandoc(Recurrent.__doc__ or "")
     layer = type(
         class_name,
         (Recurrent,),
         {
-            "__doc__": f"{formula}\n\nThe layer:\n{contract}",
+            "__doc__": f"{formula}\n\n{shared}The layer:\n{contract}",
             "__module__": sys._getframe(1).f_globals["__name__"],
             "cell_type": cell_type,
             "name": name,
