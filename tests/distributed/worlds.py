@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
+from torch.multiprocessing.spawn import spawn
 
 PATIENCE = 120
 """Seconds after which a rank that waits for another one has failed."""
@@ -31,7 +32,7 @@ def join(rank: int, size: int, meeting_place: Path) -> None:
 
 def in_world(size: int, folder: Path, check: Callable[..., None], *arguments: Any) -> None:
     """Run `check(*arguments)` on every rank; the first exception of any of them is raised here."""
-    context = multiprocessing.spawn(
+    context = spawn(
         _rank, (size, folder / "meeting place", check, arguments), nprocs=size, join=False
     )
     assert context is not None
@@ -40,7 +41,7 @@ def in_world(size: int, folder: Path, check: Callable[..., None], *arguments: An
         while not context.join(timeout=1):
             assert time.monotonic() < ends, "the ranks wait for each other"
     finally:
-        for process in context.processes:
+        for process in filter(None, context.processes):
             if process.is_alive():
                 process.kill()
             process.join()
