@@ -3,14 +3,19 @@
 Legend: B batch, T time, I input, O output.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
 import torch
 from torch import Tensor
 
-from treering import dispatch
-from treering._errors import UserError
-from treering._types import Run, State, Weights
-from treering.cells.abstract import Cell
+from treering import dispatch, operator
+from treering._errors import ShapeError, UserError
+from treering._types import Inner, Run, State, Weights, map_tensors
+from treering.cells.abstract import AffineCell, Cell, StepCell
 from treering.schedules.abstract import Call, Schedule, Wanted
+from treering.schedules.states import leaves_of, met, rebuilt
 
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
@@ -24,7 +29,8 @@ def unroll(
     schedule: Schedule | None = None,
     lengths: Tensor | None = None,
     reset: Tensor | None = None,
-    outputs: Wanted = "all",
+    outputs: Literal["all", "last"] = "all",
+    inner: bool = False,
 ) -> Run:
     """Run `cell` with `weights` over x (T, B, I) and return `Run(outputs, state, ran)`.
 
@@ -35,17 +41,48 @@ def unroll(
     reset: (T, B) bool; True starts that sequence anew just before that token.
     outputs: "all" (T, B, O), or "last", (B, O), each sequence's own last one, where a schedule
         can save work that way.
+    inner: also return the cell's states and gates at every token, `Run.inner`; with all outputs.
+
+    Under autocast matrix products run in low precision, everything else, states and outputs too,
+    in the precision of the weights.
 
     Errors: ValueError, in one line, for anything that does not fit. Cost: the schedule's.
     """
+    if outputs not in ("all", "last"):
+        raise UserError(f"outputs must be 'all' or 'last', got {outputs!r}")
     schedule = dispatch.default_schedule(cell) if schedule is None else schedule
-    call = _check(cell, weights, x, state, schedule, lengths, reset, outputs)
-    choice = dispatch.choose(schedule, call)
-    run = schedule.run if choice.kernel is None else choice.kernel.run
-    result, last = run(call)
-    if call.lengths is not None and outputs == "all":
+    if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+        return _traced(cell, weights, x, state, schedule, lengths, reset, outputs, inner)
+    wanted: Wanted = "states" if inner and outputs == "all" else outputs
+    call = _check(cell, weights, x, state, schedule, lengths, reset, wanted)
+    if torch.compiler.is_exporting():
+        (result, last), ran = schedule.rolled(call), "the exported program's own loops"
+    else:
+        choice = dispatch.choose(schedule, call)
+        run = schedule.run if choice.kernel is None else choice.kernel.run
+        (result, last), ran = run(call), choice.line(schedule)
+    seen = None
+    if wanted == "states":
+        states = cast(State, result)
+        result, seen = cell.output(states), _inner(call, states)
+    if call.lengths is not None and wanted != "last":
         result = result.masked_fill(past_end(x.shape[0], call.lengths), 0)
-    return Run(result, last, choice.line(schedule))
+    return Run(result, last, ran, seen)
+
+
+def _inner(call: Call, states: State) -> Inner:
+    """States after every token, fields (T, B, ...), and the gates that led to them."""
+    cell, x = call.cell, call.x
+    gates = {}
+    if isinstance(cell, StepCell | AffineCell):
+        fresh = cell.initial_state(x.shape[1], x)
+        first = fresh if call.state is None else call.state
+        gates = cell.inner(call.weights, x, met(states, first, fresh, call.reset))
+    if call.lengths is not None:
+        ended = past_end(x.shape[0], call.lengths)
+        states = map_tensors(lambda field: field.masked_fill(ended, 0), states)
+        gates = {name: gate.masked_fill(ended, 0) for name, gate in gates.items()}
+    return Inner(states, gates)
 
 
 def past_end(T: int, lengths: Tensor) -> Tensor:
@@ -62,15 +99,18 @@ def check_lengths(lengths: Tensor, T: int, B: int, device: torch.device) -> Tens
             " torch.tensor([5, 3]) for a batch of two"
         )
     if lengths.shape != (B,):
-        raise UserError(
+        raise ShapeError(
             f"Expected `len(lengths)` to be equal to batch_size, but got"
             f" {tuple(lengths.shape)} (batch_size={B})"
         )
+    if torch.compiler.is_compiling():
+        # Values are unknown. Under torch.compile the operator checks them, on every call.
+        return lengths.to(device=device, dtype=torch.int64)
     if B == 0:
         return None
     shortest, longest = int(lengths.min()), int(lengths.max())
     if shortest <= 0:
-        raise UserError(
+        raise ShapeError(
             "Length of all samples has to be greater than 0, but found an element in 'lengths'"
             f" that is <= 0 ({shortest}); leave empty sequences out of the batch"
         )
@@ -98,20 +138,20 @@ def _check(
             f"{type(schedule).__name__} runs a {kinds}, and {type(cell).__name__} is none; leave"
             f" schedule out to get {dispatch.default_schedule(cell)}"
         )
-    if outputs not in ("all", "last"):
-        raise UserError(f"outputs must be 'all' or 'last', got {outputs!r}")
     if x.dim() != 3:
         raise UserError(f"x must be (time, batch, input_size), got {tuple(x.shape)}")
     T, B, size = x.shape
     if T == 0:
-        raise UserError("Expected sequence length to be larger than 0 in RNN")
+        raise ShapeError("Expected sequence length to be larger than 0 in RNN")
     expected = {name: spec.shape for name, spec in cell.parameters(size).items()}
-    given = {name: tuple(weight.shape) for name, weight in weights.items()}
+    given = {n: tuple(w.shape) for n, w in weights.items() if not n.startswith("noise_")}
     if given != expected:
         raise UserError(
             f"weights do not fit {type(cell).__name__} and inputs of width {size}: expected"
             f" {expected}, got {given}"
         )
+    if torch.is_autocast_enabled(x.device.type):
+        x = x.to(next(iter(weights.values())).dtype)
     if lengths is not None:
         lengths = check_lengths(lengths, T, B, x.device)
     if lengths is not None:
@@ -130,3 +170,125 @@ def _check(
     if state is not None:
         state = schedule.check_state(cell, state, B, x)
     return Call(cell, weights, x, state, lengths, reset, outputs)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One kind of call, without its tensors: what the compiler's operator knows it by.
+
+    names: the weights', in order. state: None, or how deep the carried state's tensors lie.
+    autocast: what the traced code runs under.
+    """
+
+    cell: Cell
+    schedule: Schedule
+    names: tuple[str, ...]
+    state: Any
+    lengths: bool
+    reset: bool
+    outputs: Literal["all", "last"]
+    inner: bool
+    autocast: torch.dtype | None
+
+    def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        rest = list(tensors)
+        x = rest.pop(0)
+        weights = {name: rest.pop(0) for name in self.names}
+        state = None if self.state is None else _nested(self.state, rest)
+        lengths = rest.pop(0) if self.lengths else None
+        reset = rest.pop(0) if self.reset else None
+        enabled = self.autocast is not None
+        with torch.autocast(x.device.type, self.autocast, enabled=enabled):
+            ran = unroll(
+                self.cell, weights, x, state,
+                schedule=self.schedule, lengths=lengths, reset=reset,
+                outputs=self.outputs, inner=self.inner,
+            )  # fmt: skip
+        found = [ran.outputs, *leaves_of(self.schedule.fitted(ran.state))]
+        if ran.inner is not None:
+            found += [*leaves_of(ran.inner.state), *ran.inner.gates.values()]
+        return found
+
+    def blank(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        (T, B, _), like = tensors[0].shape, tensors[1]
+        last = self.schedule.blank_state(self.cell, B, like)
+        leading = (B,) if self.outputs == "last" else (T, B)
+        found = [like.new_empty(*leading, self.cell.output_size), *leaves_of(last)]
+        if self.inner and self.outputs == "all":
+            held = leaves_of(self.schedule.cell_state(last))
+            found += [field.new_empty(T, *field.shape) for field in held]
+            gates = self.gates()
+            found += [like.new_empty(T, B, self.cell.hidden_size) for _ in gates]
+        return found
+
+    def gates(self) -> tuple[str, ...]:
+        """Names of the gates that `inner` would show."""
+        if not isinstance(self.cell, StepCell | AffineCell):
+            return ()
+        specs = self.cell.parameters(1)
+        weights = {name: torch.zeros(spec.shape) for name, spec in specs.items()}
+        x = torch.zeros(1, 1, 1)
+        before = map_tensors(lambda f: f.unsqueeze(0), self.cell.initial_state(1, x))
+        return tuple(self.cell.inner(weights, x, before))
+
+
+@operator.constant
+def _key(*recipe: Any) -> str:
+    return operator.key(Recipe(*recipe))
+
+
+@operator.constant
+def _gate_names(*recipe: Any) -> str:
+    return " ".join(Recipe(*recipe).gates())
+
+
+def _traced(
+    cell: Cell,
+    weights: Weights,
+    x: Tensor,
+    state: State | None,
+    schedule: Schedule,
+    lengths: Tensor | None,
+    reset: Tensor | None,
+    outputs: Literal["all", "last"],
+    inner: bool,
+) -> Run:
+    """`unroll` as one operator of a graph; everything is checked when it runs."""
+    device = x.device.type
+    low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    carried = None if state is None else _depths(state)
+    names = tuple(weights)
+    recipe = (
+        cell, schedule, names, carried, lengths is not None, reset is not None, outputs, inner, low
+    )  # fmt: skip
+    given = [x, *weights.values(), *([] if state is None else leaves_of(state))]
+    given += [tensor for tensor in (lengths, reset) if tensor is not None]
+    found = operator.apply(given, _key(*recipe))
+    like = given[1]
+    blank = schedule.blank_state(cell, x.shape[1], like)
+    width = len(leaves_of(blank))
+    last = rebuilt(blank, found[1 : 1 + width])
+    seen = None
+    if inner and outputs == "all":
+        blank = schedule.cell_state(blank)
+        end = 1 + width + len(leaves_of(blank))
+        gates = dict(zip(_gate_names(*recipe).split(), found[end:], strict=True))
+        seen = Inner(rebuilt(blank, found[1 + width : end]), gates)
+    return Run(found[0], last, "one operator of torch.compile", seen)
+
+
+def _depths(state: Any) -> Any:
+    """A state's structure: nested tuples, empty where a tensor is."""
+    if isinstance(state, Tensor):
+        return ()
+    if not isinstance(state, tuple | list):
+        raise UserError(
+            "a state is a tuple of tensors, as an earlier call returned it; got"
+            f" {type(state).__name__}"
+        )
+    return tuple(_depths(part) for part in state)
+
+
+def _nested(depths: Any, leaves: list[Tensor]) -> Any:
+    """The inverse of `_depths`, taking the tensors from the front of `leaves`."""
+    return tuple(_nested(part, leaves) for part in depths) if depths else leaves.pop(0)

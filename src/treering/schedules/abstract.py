@@ -5,15 +5,16 @@ Legend: B batch, T time, I input, O output.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
 from treering._types import State, Weights
 from treering.cells.abstract import Cell
 
-Wanted = Literal["all", "last"]
-"""Outputs at every position, or only after each sequence's last token."""
+Wanted = Literal["all", "last", "states"]
+"""Outputs at every position, or after each sequence's last token, or the cell's states at every
+position in their place."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,33 @@ class Schedule(ABC):
     guarantee: ClassVar[Literal["SAME", "DEFINES"]]
 
     @abstractmethod
-    def run(self, call: Call) -> tuple[Tensor, State]:
+    def run(self, call: Call) -> tuple[Any, State]:
         """Outputs (T, B, O), anything past a sequence's length, or (B, O) if only the last are
-        wanted, and the state after each sequence's last token.
+        wanted, or the cell's states, fields (T, B, ...), and the state to go on with.
         """
+
+    @abstractmethod
+    def rolled(self, call: Call) -> tuple[Any, State]:
+        """As `run`, for `torch.export`: loops of the exported program, any number of tokens.
+
+        Raises a UserError where that cannot be expressed. Values are unknown: nothing may depend
+        on what lengths, resets or states hold.
+        """
+
+    @abstractmethod
+    def blank_state(self, cell: Cell, batch: int, like: Tensor) -> State:
+        """A state of the structure, shapes and dtypes that `run` and `rolled` return when traced.
+
+        Shapes must not depend on the number of tokens: `fitted` gives every state this form.
+        """
+
+    def cell_state(self, state: State) -> State:
+        """The cell's own state, fields (B, ...), inside the one that is carried on."""
+        return state
+
+    def fitted(self, state: State) -> State:
+        """A state as `run` returns it, in the form that `blank_state` promises."""
+        return state
 
     def refuses_reorder(self) -> str | None:
         """Why tokens can only be read in the order of time under this schedule, or None."""

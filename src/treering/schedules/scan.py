@@ -12,6 +12,7 @@ from torch import Tensor
 from treering._types import Hidden, State
 from treering.cells.abstract import AffineCell, Cell
 from treering.schedules.abstract import Call, Schedule
+from treering.schedules.sequential import Sequential
 from treering.schedules.states import check_like, last_valid
 
 BASE = 8
@@ -103,7 +104,7 @@ class Scan(Schedule):
     accepts: ClassVar[tuple[type[Cell], ...]] = (AffineCell,)
     guarantee: ClassVar[Literal["SAME", "DEFINES"]] = "SAME"
 
-    def run(self, call: Call) -> tuple[Tensor, State]:
+    def run(self, call: Call) -> tuple[Any, State]:
         cell, x, state, lengths = call.cell, call.x, call.state, call.lengths
         assert isinstance(cell, AffineCell)
         state = cell.initial_state(x.shape[1], x) if state is None else state
@@ -114,7 +115,15 @@ class Scan(Schedule):
         last = Hidden(last_valid(h, lengths))
         if call.wanted == "last":
             return cell.output(last), last
-        return cell.output(Hidden(h)), last
+        return Hidden(h) if call.wanted == "states" else cell.output(Hidden(h)), last
+
+    def rolled(self, call: Call) -> tuple[Any, State]:
+        """One token after the other: exported loops cannot change the size of what they carry."""
+        return Sequential().rolled(call)
+
+    def blank_state(self, cell: Cell, batch: int, like: Tensor) -> State:
+        assert isinstance(cell, AffineCell)
+        return cell.initial_state(batch, like)
 
     def check_state(self, cell: Cell, state: State, batch: int, like: Tensor) -> State:
         assert isinstance(cell, AffineCell)

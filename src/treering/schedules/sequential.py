@@ -9,10 +9,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from treering._types import State
+from treering._types import State, map_tensors
 from treering.cells.abstract import AffineCell, Cell, StepCell
 from treering.schedules.abstract import Call, Schedule
-from treering.schedules.states import check_like, choose
+from treering.schedules.rolled import Several, over_time
+from treering.schedules.states import check_like, choose, leaves_of, rebuilt
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Sequential(Schedule):
     accepts: ClassVar[tuple[type[Cell], ...]] = (StepCell, AffineCell)
     guarantee: ClassVar[Literal["SAME", "DEFINES"]] = "SAME"
 
-    def run(self, call: Call) -> tuple[Tensor, State]:
+    def run(self, call: Call) -> tuple[Any, State]:
         cell, x, state, lengths = call.cell, call.x, call.state, call.lengths
         assert isinstance(cell, StepCell | AffineCell)
         T, B, _ = x.shape
@@ -40,7 +41,7 @@ class Sequential(Schedule):
             inputs = list(cell.project(call.weights, x).unbind(0))
 
         shortest = T if lengths is None else int(lengths.min())
-        outputs = []
+        outputs, states = [], []
         for t in range(T):
             if call.reset is not None:
                 state = choose(call.reset[t], start, state)
@@ -50,7 +51,53 @@ class Sequential(Schedule):
             state = new
             if call.wanted == "all":
                 outputs.append(cell.output(state))
+            elif call.wanted == "states":
+                states.append(state)
+        if call.wanted == "states":
+            return map_tensors(lambda *parts: torch.stack(parts), *states), state
         return (torch.stack(outputs) if call.wanted == "all" else cell.output(state)), state
+
+    def rolled(self, call: Call) -> tuple[Any, State]:
+        cell, x, state, lengths = call.cell, call.x, call.state, call.lengths
+        assert isinstance(cell, StepCell | AffineCell)
+        T, B, _ = x.shape
+        start = cell.initial_state(B, x)
+        if isinstance(cell, AffineCell):
+            inputs = [*cell.coefficients(call.weights, x)]
+        else:
+            inputs = [cell.project(call.weights, x)]
+        width = len(inputs)
+        if call.reset is not None:
+            inputs.append(call.reset)
+        if lengths is not None:
+            inputs.append(torch.arange(T, device=x.device).unsqueeze(1) < lengths)
+
+        def step(carry: Several, now: Several, shared: Several) -> tuple[Several, Several]:
+            weights = dict(zip(call.weights, shared, strict=False))
+            state, flags = rebuilt(start, carry), list(now[width:])
+            if call.reset is not None:
+                state = choose(flags.pop(0), rebuilt(start, shared[len(weights) :]), state)
+            entering: Any = now[0] if width == 1 else tuple(now[:width])
+            new = cell.step(weights, entering, state)
+            if lengths is not None:
+                new = choose(flags.pop(0), new, state)
+            after = leaves_of(new)
+            return after, {"all": [cell.output(new)], "last": [], "states": after}[call.wanted]
+
+        carry = leaves_of(start if state is None else state)
+        shared = [*call.weights.values()]
+        if call.reset is not None:
+            # What is carried and what is shared must not share memory.
+            shared += [field.clone() for field in leaves_of(start)]
+        carry, seen = over_time(step, carry, inputs, shared)
+        last = rebuilt(start, carry)
+        if call.wanted == "last":
+            return cell.output(last), last
+        return rebuilt(start, seen) if call.wanted == "states" else seen[0], last
+
+    def blank_state(self, cell: Cell, batch: int, like: Tensor) -> State:
+        assert isinstance(cell, StepCell | AffineCell)
+        return cell.initial_state(batch, like)
 
     def check_state(self, cell: Cell, state: State, batch: int, like: Tensor) -> State:
         assert isinstance(cell, StepCell | AffineCell)

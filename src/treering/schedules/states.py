@@ -3,6 +3,7 @@
 Legend: B batch, T time.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,6 +27,21 @@ def last_valid(outputs: Tensor, lengths: Tensor | None) -> Tensor:
     if lengths is None:
         return outputs[-1]
     return outputs[lengths - 1, torch.arange(outputs.shape[1], device=outputs.device)]
+
+
+def met(states: S, first: S, fresh: S, reset: Tensor | None) -> S:
+    """The state that each token met, fields (T, B, ...), from the states after each token.
+
+    first: the state before the first token; fresh: what a reset (T, B) starts from.
+    """
+
+    def one(after: Tensor, first: Tensor, fresh: Tensor) -> Tensor:
+        before = torch.cat((first.unsqueeze(0), after[:-1]))
+        if reset is None:
+            return before
+        return torch.where(reset.view(*reset.shape, *(1,) * (after.dim() - 2)), fresh, before)
+
+    return map_tensors(one, states, first, fresh)
 
 
 def describe(state: object) -> str:
@@ -72,3 +88,16 @@ def check_like(state: State, template: S, what: str) -> S:
         return type(b)(*(named(p, q) for p, q in zip(a, b, strict=True)))
 
     return named(state, template)
+
+
+def leaves_of(state: Any) -> list[Tensor]:
+    """The tensors of a state, nested or not, from first to last."""
+    if isinstance(state, Tensor):
+        return [state]
+    return [tensor for part in state for tensor in leaves_of(part)]
+
+
+def rebuilt(template: S, leaves: Sequence[Tensor]) -> S:
+    """The inverse of `leaves_of`: a state built like the template from `leaves`."""
+    rest = list(leaves)
+    return map_tensors(lambda _: rest.pop(0), template)

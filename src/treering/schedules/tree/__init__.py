@@ -4,7 +4,7 @@ Legend: B batch, T time, I input, H hidden, O output, K levels carried, S segmen
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor
@@ -13,9 +13,10 @@ from treering._errors import UserError
 from treering._types import State, Weights, map_tensors
 from treering.cells.abstract import Cell, MergeCell
 from treering.schedules.abstract import Call, Schedule, Wanted
-from treering.schedules.states import check_like, choose, last_valid
-from treering.schedules.tree import balanced, ranks, shift_reduce
+from treering.schedules.states import check_like, choose
+from treering.schedules.tree import balanced, ranks, rolled, shift_reduce
 from treering.schedules.tree.state import (
+    ROOM,
     Segments,
     TreeState,
     carried_rows,
@@ -23,6 +24,7 @@ from treering.schedules.tree.state import (
     segments,
     stack,
     unstack,
+    with_room,
 )
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class Tree(Schedule):
 
     Cost: T-1 merges in log2 T rounds for the last state, about 2T in 2 log2 T for all positions;
     one round runs over the whole batch. `left` takes T rounds, `random` about 3 ln T.
+
     `group`: split the sequence over the ranks of a torch.distributed process group, "world" or a
     ProcessGroup (kept by name, so that a layer can be copied, pickled and printed). x on rank r
     is the r-th stretch of the sequence: P tokens, a power of two, on every rank but the last,
@@ -107,7 +110,7 @@ class Tree(Schedule):
         """The group by name, as `__post_init__` leaves it."""
         return cast(str | None, self.group)
 
-    def run(self, call: Call) -> tuple[Tensor, State]:
+    def run(self, call: Call) -> tuple[Any, State]:
         if self._group is not None and ranks.count(self._group) > 1:
             return ranks.run(self._group, call)
         cell, weights, x, wanted = call.cell, call.weights, call.x, call.wanted
@@ -133,16 +136,22 @@ class Tree(Schedule):
             rows = result.rows
             if wanted == "last":
                 rows = map_tensors(lambda field: field[-1], rows)
-            return cell.output(rows), TreeState(blocks, folds, after)
+            found = rows if wanted == "states" else cell.output(rows)
+            return found, TreeState(blocks, folds, after)
 
         parts = segments(T, B, lengths, reset, count, x.device)
         result = self._run_ragged(cell, weights, x, tree, parts, wanted)
         carried_on = TreeState(stack(result.blocks, 1), stack(result.folds, 1), after)
         if wanted == "last":
             return cell.output(carried_on.last), carried_on
-        rows = cell.output(result.rows)
-        padded = rows.new_zeros(B * T, rows.shape[-1]).index_copy(0, parts.tokens, rows)
-        return padded.view(B, T, -1).transpose(0, 1), carried_on
+
+        def padded(rows: Tensor) -> Tensor:
+            flat = rows.new_zeros(B * T, rows.shape[-1]).index_copy(0, parts.tokens, rows)
+            return flat.view(B, T, -1).transpose(0, 1)
+
+        if wanted == "states":
+            return map_tensors(padded, result.rows), carried_on
+        return padded(cell.output(result.rows)), carried_on
 
     def _run_uniform(
         self,
@@ -195,6 +204,29 @@ class Tree(Schedule):
             return shift_reduce.run(cell, weights, leaves, rank, starts, sizes, final, carried)
         plan = balanced.ragged_plan(parts, carried is not None)
         return balanced.sweep(cell, weights, leaves, plan, _widen(carried, len(plan)), wanted)
+
+    def rolled(self, call: Call) -> tuple[Any, State]:
+        if self.group is not None:
+            raise UserError(
+                "a tree over ranks cannot be exported: its messages are no part of a program;"
+                " load the weights into a layer without group and export that"
+            )
+        return rolled.run(self.bracket, call)
+
+    def blank_state(self, cell: Cell, batch: int, like: Tensor) -> State:
+        assert isinstance(cell, MergeCell)
+        slots = 1 if self.bracket == "left" else ROOM
+        fields = len(cell.state_type._fields)
+        held = cell.state_type(*[like.new_zeros(batch, slots, cell.hidden_size)] * fields)
+        return TreeState(held, held, torch.zeros(batch, dtype=torch.int64, device=like.device))
+
+    def cell_state(self, state: State) -> State:
+        assert isinstance(state, TreeState)
+        return state.last
+
+    def fitted(self, state: State) -> State:
+        assert isinstance(state, TreeState)
+        return state if self.bracket == "left" else with_room(state, ROOM)
 
     def check_state(self, cell: Cell, state: State, batch: int, like: Tensor) -> State:
         assert isinstance(cell, MergeCell)
@@ -249,11 +281,11 @@ def _run_left(
     lengths: Tensor | None,
     reset: Tensor | None,
     wanted: Wanted,
-) -> tuple[Tensor, State]:
+) -> tuple[Any, State]:
     """One merge a token, left to right."""
     leaves = unstack(cell.leaf(weights, x), 0)
     current = None if state is None else state.last
-    outputs = []
+    states = []
     for t, leaf in enumerate(leaves):
         if current is None:
             new = leaf
@@ -268,7 +300,9 @@ def _run_left(
             if lengths is not None:
                 new = choose(lengths > t, new, current)
         current = new
-        outputs.append(cell.output(current))
+        states.append(current)
     assert current is not None
-    all_outputs = torch.stack(outputs)
-    return (last_valid(all_outputs, lengths) if wanted == "last" else all_outputs), current
+    if wanted == "last":
+        return cell.output(current), current
+    rows = stack(states, 0)
+    return rows if wanted == "states" else cell.output(rows), current

@@ -3,12 +3,17 @@
 Legend: B batch, T time, H hidden, K levels (or stack slots) carried, S segments, N tokens in all.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from treering._errors import UserError
 from treering._types import State, map_tensors
+
+ROOM = 32
+"""Slots of a traced tree's state, whose shapes may not depend on the number of tokens."""
 
 
 class TreeState(NamedTuple):
@@ -106,3 +111,19 @@ def count_after(
     time = torch.arange(T, device=device).unsqueeze(1)
     last = torch.where(reset & (time < size), time, -1).amax(0)
     return torch.where(last >= 0, size - last, before + size)
+
+
+def with_room(state: TreeState, slots: int) -> TreeState:
+    """The state with `slots` slots, the further ones empty, so that its shape tells no length."""
+    missing = slots - cast(Tensor, state.folds[0]).shape[1]
+    if missing < 0:
+        raise UserError(
+            f"a tree under torch.compile or torch.export carries {slots} blocks, and this state"
+            f" has {slots - missing}; run it without, or start anew"
+        )
+
+    def widened(field: Tensor) -> Tensor:
+        return F.pad(field, (0, 0, 0, missing))
+
+    blocks, folds = (map_tensors(widened, held) for held in (state.blocks, state.folds))
+    return TreeState(blocks, folds, state.length)
