@@ -15,11 +15,13 @@ from treering.layers import Reordered
 from treering.penalties import LpPenalty
 from treering.schedules.tree import Tree
 
-VALUES = {
+VALUES: dict[type, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     int: st.integers(-(10**20), 10**20),
     float: st.floats(allow_nan=False, allow_infinity=False),
     str: st.text("abcxyz-_=.019", min_size=1),
+    # A number that is left out unless it is given.
+    type(None): st.floats(allow_nan=False, allow_infinity=False),
 }
 
 
