@@ -4,6 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from treering.cli.named_tasks import CLASSIFICATION, GENERATED, STREAM
 from treering.cli.options import (
     ModelOptions,
     RunOptions,
@@ -14,10 +15,12 @@ from treering.cli.options import (
 from treering.cli.output import show
 from treering.cli.runs import prepare, run_all
 from treering.cli.specs import parse_list
-from treering.tasks import GeneratedTask
 
 FORMAL_LAYERS = "lstm,ql-lstm,pr-lstm"
 TEXT_LAYERS = "lstm,ql-lstm,pr-lstm,nonlinear-gate-lstm,lstm+tree-order,lstm+lp"
+STREAM_LAYERS = "lstm,ql-lstm,pr-lstm,nonlinear-gate-lstm"
+"""Only causal ones: a language model must not see the next token."""
+USUAL = {GENERATED: FORMAL_LAYERS, CLASSIFICATION: TEXT_LAYERS, STREAM: STREAM_LAYERS}
 
 
 def compare_(
@@ -41,7 +44,8 @@ def compare_(
     Parameters
     ----------
     task
-        A generated task (`treering list`), r8, or the path of a CSV, TSV or JSONL file.
+        A generated task (`treering list`), r8, tinyshakespeare, wikitext2, or the path of a file:
+        CSV, TSV or JSONL to classify texts, .txt for a language model.
     layers
         Layers separated by commas; without it the founding systems. Each may have options
         (pr-lstm:refinements=2) and additions (lstm+tree-order, lstm+lp:exponents=0.5).
@@ -49,8 +53,7 @@ def compare_(
         Number of seeds, 0 to N-1.
     """
     protocol = prepare(task, task_options, model_options, training_options, run_options)
-    usual = FORMAL_LAYERS if isinstance(protocol.task, GeneratedTask) else TEXT_LAYERS
-    specs = parse_list(usual if layers is None else layers)
+    specs = parse_list(USUAL[protocol.kind] if layers is None else layers)
     records = run_all(protocol, specs, range(seeds))
     page = protocol.run.out / protocol.task.name / "report.html"
     show(records, page, f"{protocol.task.name}: {len(specs)} layers", protocol.run.json)

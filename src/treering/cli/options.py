@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter, Token
 
@@ -39,9 +39,8 @@ def _positive(kind: Any, tokens: Sequence[Token]) -> float:
 
 def default_of(name: str) -> Callable[[Any], str]:
     """What `--help` shows as the default of an option that depends on the task."""
-    kinds = {"generated": presets.GENERATED, "file": presets.FILE, "r8": presets.R8}
-    values = {kind: f"{preset[name]:,}" for kind, preset in kinds.items() if name in preset}
-    if len(values) == len(kinds) and len(set(values.values())) == 1:
+    values = {k: f"{preset[name]:,}" for k, preset in presets.BY_KIND.items() if name in preset}
+    if len(values) == len(presets.BY_KIND) and len(set(values.values())) == 1:
         text = values["generated"]
     else:
         text = "; ".join(f"{kind} {value}" for kind, value in values.items())
@@ -68,11 +67,15 @@ class TaskOptions:
     label: str | None = None
     """Column that holds the label."""
     test: Path | None = None
-    """A file of the same columns to test on; without it a tenth of the rows is held out."""
+    """A file of the same kind to test on; without it a part is held out: a tenth of the rows, the
+    last twentieth of a continuous text."""
+    unit: Literal["character", "word"] | None = None
+    """What a language model of a .txt file reads and predicts; characters without it."""
     max_tokens: Annotated[Whole | None, _by_task("max_tokens")] = None
     """Words kept of each text."""
     max_words: Whole | None = None
-    """Size of the vocabulary; without it every word of the training texts is in."""
+    """Size of a vocabulary of words; without it every word of the training texts is in (of a
+    continuous text, every word that occurs twice)."""
 
 
 @Parameter(name="*", group=Group("Model", sort_key=2))
@@ -83,7 +86,7 @@ class ModelOptions:
     hidden_size: Annotated[Whole | None, _by_task("hidden_size")] = None
     """Width of the recurrent state."""
     embedding_size: Annotated[Whole | None, _by_task("embedding_size")] = None
-    """Width of word embeddings."""
+    """Width of the embeddings of words or characters."""
 
 
 @Parameter(name="*", group=Group("Training and testing", sort_key=3))
@@ -92,19 +95,23 @@ class TrainingOptions:
     """How to train and how to judge."""
 
     steps: Annotated[Whole | None, _by_task("steps")] = None
-    """Updates of the parameters; of texts, instead of --epochs."""
+    """Updates of the parameters; of data that is given, instead of --epochs."""
     epochs: Annotated[Whole | None, _by_task("epochs")] = None
-    """Passes over the training texts."""
+    """Passes over the training data."""
     batch_size: Annotated[Whole | None, _by_task("batch_size")] = None
-    """Sequences in one update."""
+    """Sequences in one update; of a continuous text, how many parallel streams it is cut into."""
+    truncate: Annotated[Whole | None, _by_task("truncate")] = None
+    """Tokens of each stream in one update; the state is carried on to the next, gradients are
+    not."""
     learning_rate: Annotated[Positive | None, _by_task("learning_rate")] = None
     """Adam's step size."""
     clip: Annotated[Positive | None, _by_task("clip")] = None
     """Greatest norm of the gradient."""
     validate_every: Whole | None = None
-    """Updates between validations; texts are validated after every epoch without it."""
+    """Updates between validations; without it given data is validated after every epoch."""
     stop_at: Positive | None = None
-    """Stop as soon as three validations in a row are at least this accurate, for instance 1."""
+    """Stop as soon as three validations in a row are at least this good: an accuracy such as 1, or
+    for a language model its bits per character or perplexity."""
     train_length: Annotated[Whole | None, _by_task("train_length")] = None
     """Longest sequence trained on."""
     test_length: Annotated[Whole | None, _by_task("test_length")] = None

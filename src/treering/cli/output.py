@@ -35,6 +35,7 @@ def _plain(section: Section, row: Row) -> dict[str, Any]:
         "score": summary.score.mean if summary.score else None,
         "interval": summary.score.interval if summary.score else None,
         "score_name": summary.score_name,
+        "better": section.metric.better,
         "chance": section.task.chance,
         "minus_lstm": row.difference.mean if row.difference else None,
         "seeds": list(summary.seeds),

@@ -37,3 +37,34 @@ FILE: dict[str, Any] = {
     "clip": 1.0,
 }
 """For a file of some hundred or some ten thousand texts."""
+
+TEXT: dict[str, Any] = {
+    "embedding_size": 64,
+    "hidden_size": 128,
+    "epochs": 10,
+    "batch_size": 32,
+    "truncate": 64,
+    "learning_rate": 3e-3,
+    "clip": 1.0,
+}
+"""For a language model of a continuous text of some hundred thousand characters or words."""
+
+WIKITEXT2: dict[str, Any] = {
+    **TEXT,
+    "embedding_size": 200,
+    "hidden_size": 200,
+    "epochs": 6,
+    "batch_size": 20,
+    "truncate": 35,
+    "learning_rate": 1e-3,
+}
+"""Sizes, streams and tokens an update of PyTorch's example of a word language model; with Adam."""
+
+BY_KIND: dict[str, dict[str, Any]] = {
+    "generated": GENERATED,
+    "file": FILE,
+    "r8": R8,
+    "text": TEXT,
+    "wikitext2": WIKITEXT2,
+}
+"""As `--help` names them."""

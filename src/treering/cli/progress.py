@@ -8,12 +8,18 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from treering.records import ACCURACY, Metric
+
 
 class Bars:
-    """The runs of one command. Everything goes to standard error."""
+    """The runs of one command. Everything goes to standard error.
 
-    def __init__(self, runs: int, *, quiet: bool = False) -> None:
+    metric: what the scores are that the runs tell.
+    """
+
+    def __init__(self, runs: int, *, metric: Metric = ACCURACY, quiet: bool = False) -> None:
         self.runs = runs
+        self.metric = metric
         self.begun = 0
         self.quiet = quiet
         self.console = Console(file=sys.stderr)
@@ -63,8 +69,11 @@ class RunBar:
         self.trained = True
         self.bars.bars.update(self.bar, total=total)
 
-    def advance(self, step: int, loss: float, accuracy: float) -> None:
-        note = f"loss {loss:.3f}  accuracy {accuracy:.3f}"
+    def advance(self, step: int, loss: float, score: float) -> None:
+        metric = self.bars.metric
+        note = f"loss {loss:.3f}  {metric.name} {score:.3f}"
+        if metric.of_loss is not None:
+            note = metric.phrase.format(f"{score:.{metric.decimals}f}")
         self.bars.bars.update(self.bar, completed=step, note=note)
 
     def message(self, text: str) -> None:

@@ -1,19 +1,20 @@
 """From options to finished runs: what `train`, `compare` and `demo` share."""
 
 import platform
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import psutil
 import torch
 
-from treering import explain, tasks
-from treering._errors import UserError, nearest
-from treering.cli import presets
+from treering import explain
+from treering._errors import UserError
+from treering.cli.models import VOCABULARY, Model, build_model
+from treering.cli.named_tasks import TaskKind, check_options, kind_of, load
 from treering.cli.options import (
     ModelOptions,
     RunOptions,
@@ -25,9 +26,17 @@ from treering.cli.options import (
 from treering.cli.progress import Bars
 from treering.cli.specs import LayerSpec
 from treering.cli.workers import run_in_processes
-from treering.models import Classifier, Transducer
-from treering.records import FILE_NAME, Environment, ModelInfo, Record, TaskInfo
-from treering.tasks import DatasetTask, GeneratedTask
+from treering.layers import Reordered
+from treering.records import (
+    FILE_NAME,
+    METRICS,
+    Environment,
+    ModelInfo,
+    Record,
+    TaskInfo,
+    write_atomically,
+)
+from treering.tasks import DatasetTask, GeneratedTask, StreamTask
 from treering.training import (
     Curriculum,
     Interrupted,
@@ -39,14 +48,8 @@ from treering.training import (
 )
 from treering.training.seeds import derive
 
-DATASETS = ("r8",)
-ONLY_TEXTS = (
-    ("text", "label", "test", "max_tokens", "max_words"),
-    ("embedding_size",),
-    ("epochs",),
-)
-"""What means nothing for a generated task: of the task's, the model's, training's options."""
-ONLY_GENERATED = ("train_length", "test_length", "test_every", "test_samples")
+if TYPE_CHECKING:
+    from treering.cli.named_tasks import NamedTask
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class Protocol:
 
     word: str
     """The task as the user wrote it."""
-    task: GeneratedTask | DatasetTask
+    kind: TaskKind
+    task: "NamedTask"
     given: tuple[TaskOptions, ModelOptions, TrainingOptions]
     """As the user gave them, for the command that reproduces a run."""
     model: ModelOptions
@@ -81,22 +85,13 @@ def prepare(
     _check_device(run.device)
     if run.threads is not None:
         torch.set_num_threads(run.threads)
-    task: GeneratedTask | DatasetTask
-    if word in tasks.names():
-        preset = presets.GENERATED
-        for options, names in zip(given, ONLY_TEXTS, strict=True):
-            _refuse(options, names, f"{word}, a generated task")
-        task = tasks.get(word)
-    else:
-        _check_word(word)
-        preset = presets.R8 if word in DATASETS else presets.FILE
-        _refuse(given[2], ONLY_GENERATED, f"{word}, a data set")
-        if given[2].steps is not None and given[2].epochs is not None:
-            raise UserError("give --steps or --epochs, not both")
-        task = _load_texts(word, filled(given[0], preset))
+    kind, preset = kind_of(word)
+    check_options(word, kind, given)
+    task = load(word, kind, filled(given[0], preset))
     duration = "epochs" if given[2].steps is not None else None
     training = filled(given[2], {k: v for k, v in preset.items() if k != duration})
-    return Protocol(word, task, given, filled(given[1], preset), _settings(task, training), run)
+    model = filled(given[1], preset)
+    return Protocol(word, kind, task, given, model, _settings(task, training), run)
 
 
 def _check_folder(out: Path) -> None:
@@ -120,48 +115,7 @@ def _check_device(device: str) -> None:
         ) from None
 
 
-def _check_word(word: str) -> None:
-    """UserError unless the word can be a task: r8, or a file that exists."""
-    if word in DATASETS:
-        return
-    path = Path(word)
-    wanted = "the path of a CSV, TSV or JSONL file"
-    try:
-        folder = stat.S_ISDIR(path.stat().st_mode)
-    except OSError as error:
-        if path.suffix or len(path.parts) > 1:
-            raise UserError(f"cannot read {word}: {error.strerror}; give {wanted}") from None
-        known = [*tasks.names(), *DATASETS]
-        raise UserError(f"{nearest(word, known, 'task')}; or {wanted}") from None
-    if folder:
-        raise UserError(f"{word!r} is a folder; give {wanted}, or a task of `treering list`")
-
-
-def _refuse(options: object, names: Sequence[str], what: str) -> None:
-    for name in names:
-        if getattr(options, name) is not None:
-            raise UserError(f"--{name.replace('_', '-')} means nothing for {what}; leave it out")
-
-
-def _load_texts(word: str, options: TaskOptions) -> DatasetTask:
-    # The text tasks pull in tokenizers; generated ones should not wait for it.
-    from treering.tasks import text
-
-    # The presets have a max_tokens for every kind of text.
-    limits = {"max_tokens": options.max_tokens or 0, "max_words": options.max_words}
-    if word == "r8":
-        if options.text or options.label or options.test:
-            raise UserError("--text, --label and --test are for files; r8 has its own")
-        return text.load_r8(**limits)
-    if options.text is None or options.label is None:
-        raise UserError(
-            f"{word} is a file: say which columns hold text and label, with --text COLUMN and"
-            " --label COLUMN"
-        )
-    return text.load_file(word, options.text, options.label, test_path=options.test, **limits)
-
-
-def _settings(task: GeneratedTask | DatasetTask, options: TrainingOptions) -> Settings:
+def _settings(task: "NamedTask", options: TrainingOptions) -> Settings:
     common = {
         "batch_size": options.batch_size,
         "learning_rate": options.learning_rate,
@@ -171,6 +125,9 @@ def _settings(task: GeneratedTask | DatasetTask, options: TrainingOptions) -> Se
         "validation_every": options.validate_every,
         "stop_at": options.stop_at,
     }
+    if isinstance(task, StreamTask):
+        assert options.truncate is not None
+        return Settings(**common, truncate=options.truncate, log_every=20)
     if isinstance(task, DatasetTask):
         return Settings(**common, log_every=20)
     longest, tested = options.train_length or 0, options.test_length or 0
@@ -193,22 +150,31 @@ def _settings(task: GeneratedTask | DatasetTask, options: TrainingOptions) -> Se
     )
 
 
-def build(protocol: Protocol, spec: LayerSpec, seed: int) -> tuple[torch.nn.Module, list, str]:
+def build(protocol: Protocol, spec: LayerSpec, seed: int) -> tuple[Model, list, str]:
     """The model with its initial parameters drawn from the seed, its penalties, what runs it."""
     task, sizes = protocol.task, protocol.model
-    width = task.input_size + 1 if isinstance(task, GeneratedTask) else sizes.embedding_size
-    assert width is not None
     assert sizes.hidden_size is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "parameters"))
-        layer, penalties = spec.build(width, sizes.hidden_size)
-        if isinstance(task, GeneratedTask):
-            model = Transducer(layer, task.input_size, task.output_size)
-        else:
-            model = Classifier(layer, task.input_size, width, task.output_size)
+        model, penalties = build_model(
+            spec,
+            _kind(task),
+            task.input_size,
+            task.output_size,
+            sizes.hidden_size,
+            sizes.embedding_size,
+        )
     model.to(protocol.run.device)
+    layer = model.layer
+    width = (layer.layer if isinstance(layer, Reordered) else layer).input_size
     x = torch.zeros(2, 8, width, device=protocol.run.device)
     return model, penalties, str(explain(layer, x))
+
+
+def _kind(task: "NamedTask") -> Literal["generated", "dataset", "stream"]:
+    if isinstance(task, GeneratedTask):
+        return "generated"
+    return "stream" if isinstance(task, StreamTask) else "dataset"
 
 
 def folder_of(protocol: Protocol, spec: LayerSpec, seed: int) -> Path:
@@ -228,6 +194,8 @@ def run_one(protocol: Protocol, spec: LayerSpec, seed: int, progress: Progress) 
     model, penalties, ran = build(protocol, spec, seed)
     task = protocol.task
     folder = folder_of(protocol, spec, seed)
+    if not isinstance(task, GeneratedTask):
+        write_atomically(folder / VOCABULARY, task.vocabulary.to_json().encode())
     record = Record(
         run_id=folder.name,
         command=command_line(
@@ -238,7 +206,7 @@ def run_one(protocol: Protocol, spec: LayerSpec, seed: int, progress: Progress) 
         ),
         task=TaskInfo(
             name=task.name,
-            kind="generated" if isinstance(task, GeneratedTask) else "dataset",
+            kind=_kind(task),
             chance=task.chance,
             classes=task.output_size,
             training_lengths=(
@@ -246,13 +214,14 @@ def run_one(protocol: Protocol, spec: LayerSpec, seed: int, progress: Progress) 
                 if isinstance(task, GeneratedTask)
                 else None
             ),
+            labels=task.labels if isinstance(task, DatasetTask) else (),
+            max_tokens=task.max_tokens if isinstance(task, DatasetTask) else None,
+            metric=task.metric,
         ),
         model=ModelInfo(
             layer=spec.text,
             hidden_size=protocol.model.hidden_size or 0,
-            embedding_size=(
-                protocol.model.embedding_size if isinstance(task, DatasetTask) else None
-            ),
+            embedding_size=protocol.model.embedding_size,
             num_layers=dict(spec.options).get("num_layers", 1),
             bidirectional=dict(spec.options).get("bidirectional", False),
             parameters=_count(model),
@@ -290,7 +259,7 @@ def run_all(protocol: Protocol, specs: Sequence[LayerSpec], seeds: Sequence[int]
     left = [one for one in runs if not _is_finished(folder_of(protocol, *one))]
     jobs, threads = _share(protocol.run, len(left))
     run = replace(protocol.run, threads=threads)
-    with Bars(len(runs), quiet=run.json) as bars:
+    with Bars(len(runs), metric=METRICS[protocol.task.metric], quiet=run.json) as bars:
         # No process for what is finished, and none where one run at a time is wanted.
         here = runs if jobs == 1 else [one for one in runs if one not in left]
         for one in here:

@@ -15,6 +15,7 @@ from treering.cli.options import (
 from treering.cli.runs import folder_of, prepare, run_all
 from treering.cli.specs import LayerSpec
 from treering.cli.streams import print_json, standard_output
+from treering.report.wording import exact
 
 
 def train_(
@@ -32,13 +33,16 @@ def train_(
 
     Example: treering train reviews.csv --text review --label stars --layer lstm
 
+    Another: treering train novel.txt --layer lstm --steps 2000
+
     Ctrl-C saves; the same command goes on from there, and ends with the bits of a run that was
     never stopped. A finished run is not run again.
 
     Parameters
     ----------
     task
-        A generated task (`treering list`), r8, or the path of a CSV, TSV or JSONL file.
+        A generated task (`treering list`), r8, tinyshakespeare, wikitext2, or the path of a file:
+        CSV, TSV or JSONL to classify texts, .txt for a language model.
     layer
         A layer with its options: lstm, ql-lstm:shared_blocks=1, pr-lstm:refinements=2,
         lstm+tree-order, lstm+lp:weights=1e-4:exponents=0.5.
@@ -53,9 +57,14 @@ def train_(
         return
     evaluation, cost = record.evaluation, record.cost
     assert evaluation is not None
+    metric, validated = record.task.measure, evaluation.validation_score
+    about = [f"guessing: {exact(record.task.chance, metric)}"]
+    if validated is not None:
+        about.append(f"validation: {exact(validated, metric)}")
+    about.append(evaluation.selected)
     lines = (
         f"{spec.text} on {protocol.task.name}, seed {seed}: {evaluation.score_name}:"
-        f" {evaluation.score:.4f} (guessing: {protocol.task.chance:.4f}; {evaluation.selected})",
+        f" {exact(evaluation.score, metric)} ({'; '.join(about)})",
         f"{record.model.parameters:,} parameters, {cost.wall_seconds:.1f} s,"
         f" {cost.tokens_per_second:,.0f} tokens/s",
         f"Record and checkpoint: {folder_of(protocol, spec, seed)}",

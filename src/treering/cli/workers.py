@@ -37,10 +37,10 @@ class Reporter:
     def start(self, total: int) -> None:
         self._tell("start", total)
 
-    def advance(self, step: int, loss: float, accuracy: float) -> None:
+    def advance(self, step: int, loss: float, score: float) -> None:
         self._listen()
         if perf_counter() - self.spoke > QUIET_SECONDS:
-            self._tell("advance", step, loss, accuracy)
+            self._tell("advance", step, loss, score)
 
     def message(self, text: str) -> None:
         self._listen()

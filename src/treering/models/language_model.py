@@ -28,7 +28,7 @@ class LanguageModel(nn.Module):
             have to copy: bidirectional, or reordered; a layer that is not `batch_first`.
     """
 
-    def __init__(self, layer: Recurrent, words: int, embedding_size: int) -> None:
+    def __init__(self, layer: Recurrent | Reordered, words: int, embedding_size: int) -> None:
         super().__init__()
         if isinstance(layer, Reordered):
             raise UserError(

@@ -1,0 +1,116 @@
+"""The task that a word on the command line names, and what options mean something for it."""
+
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from treering import tasks
+from treering._errors import UserError, nearest
+from treering.cli import presets
+from treering.cli.options import ModelOptions, TaskOptions, TrainingOptions
+from treering.tasks import GeneratedTask
+
+if TYPE_CHECKING:
+    # They pull in tokenizers, for which generated tasks should not wait.
+    from treering.tasks.text import TextStreamTask, TextTask
+
+    NamedTask = GeneratedTask | TextTask | TextStreamTask
+
+DATASETS = ("r8",)
+STREAMS = ("tinyshakespeare", "wikitext2")
+FILES = "the path of a CSV, TSV, JSONL or .txt file"
+
+_LENGTHS = ("train_length", "test_length", "test_every", "test_samples")
+
+
+@dataclass(frozen=True)
+class TaskKind:
+    """How tasks of a kind are called, and which options mean nothing for them."""
+
+    name: str
+    no_task_options: Sequence[str] = ()
+    no_model_options: Sequence[str] = ()
+    no_training_options: Sequence[str] = ()
+
+
+GENERATED = TaskKind(
+    "a generated task",
+    ("text", "label", "test", "unit", "max_tokens", "max_words"),
+    ("embedding_size",),
+    ("epochs", "truncate"),
+)
+CLASSIFICATION = TaskKind("a data set", ("unit",), (), ("truncate", *_LENGTHS))
+STREAM = TaskKind("a continuous text", ("text", "label", "max_tokens"), (), _LENGTHS)
+
+
+def kind_of(word: str) -> tuple[TaskKind, dict[str, Any]]:
+    """The kind of the task that a word names, and its preset; UserError if it names none."""
+    if word in tasks.names():
+        return GENERATED, presets.GENERATED
+    if word in DATASETS:
+        return CLASSIFICATION, presets.R8
+    if word in STREAMS:
+        return STREAM, presets.WIKITEXT2 if word == "wikitext2" else presets.TEXT
+    _check_file(word)
+    if word.lower().removesuffix(".gz").endswith(".txt"):
+        return STREAM, presets.TEXT
+    return CLASSIFICATION, presets.FILE
+
+
+def check_options(
+    word: str, kind: TaskKind, given: tuple[TaskOptions, ModelOptions, TrainingOptions]
+) -> None:
+    """UserError for an option that means nothing for the task."""
+    meaningless = (kind.no_task_options, kind.no_model_options, kind.no_training_options)
+    for options, names in zip(given, meaningless, strict=True):
+        for name in names:
+            if getattr(options, name) is not None:
+                flag = name.replace("_", "-")
+                raise UserError(f"--{flag} means nothing for {word}, {kind.name}; leave it out")
+    if given[2].steps is not None and given[2].epochs is not None:
+        raise UserError("give --steps or --epochs, not both")
+
+
+def load(word: str, kind: TaskKind, options: TaskOptions) -> "NamedTask":
+    """The task itself, from options completed by its preset."""
+    if kind is GENERATED:
+        return tasks.get(word)
+    from treering.tasks import text
+
+    if kind is STREAM:
+        if word in STREAMS:
+            if options.unit or options.test or options.max_words:
+                raise UserError(f"--unit, --test and --max-words are for files; {word} has its own")
+            return text.load_wikitext2() if word == "wikitext2" else text.load_tinyshakespeare()
+        unit = options.unit or "character"
+        if unit == "character" and options.max_words is not None:
+            raise UserError("--max-words counts words; write --unit word with it")
+        return text.load_text(word, unit, max_words=options.max_words, test_path=options.test)
+    # The presets have a max_tokens for every kind of text.
+    limits = {"max_tokens": options.max_tokens or 0, "max_words": options.max_words}
+    if word == "r8":
+        if options.text or options.label or options.test:
+            raise UserError("--text, --label and --test are for files; r8 has its own")
+        return text.load_r8(**limits)
+    if options.text is None or options.label is None:
+        raise UserError(
+            f"{word} is a file: say which columns hold text and label, with --text COLUMN and"
+            " --label COLUMN; or, for a language model of its text, name it .txt"
+        )
+    return text.load_file(word, options.text, options.label, test_path=options.test, **limits)
+
+
+def _check_file(word: str) -> None:
+    """UserError unless the word is a file that exists."""
+    path = Path(word)
+    try:
+        folder = stat.S_ISDIR(path.stat().st_mode)
+    except OSError as error:
+        if path.suffix or len(path.parts) > 1:
+            raise UserError(f"cannot read {word}: {error.strerror}; give {FILES}") from None
+        known = [*tasks.names(), *DATASETS, *STREAMS]
+        raise UserError(f"{nearest(word, known, 'task')}; or {FILES}") from None
+    if folder:
+        raise UserError(f"{word!r} is a folder; give {FILES}, or a task of `treering list`")
