@@ -54,5 +54,5 @@ def tokenizer() -> PreTrainedTokenizerFast:
     """A word tokenizer: w1 ... w22, padding 0."""
     words = {"<pad>": PAD, **{f"w{k}": k for k in range(1, VOCABULARY)}}
     inner = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
-    inner.pre_tokenizer = pre_tokenizers.Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
     return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>")

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from hf.making import config, model, padded, tokens
 from torch import Tensor
 from torch.nn import functional as F
 
 import treering as tr
+from hf.making import config, model, padded, tokens
 from treering.hf import TreeringForSequenceClassification
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from hf.making import config
 from transformers import AutoConfig
 
 import treering as tr
+from hf.making import config
 from treering.hf import TreeringConfig
 
 

@@ -5,10 +5,10 @@ Legend: B batch, T time, E embedding size.
 
 import pytest
 import torch
-from hf.making import model, padded, tokens
 from torch import Tensor
 
 import treering as tr
+from hf.making import model, padded, tokens
 from treering.hf import TreeringModel
 from treering.hf.padding import read_mask
 

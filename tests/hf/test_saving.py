@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from hf.making import VOCABULARY, config, model, tokens
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
@@ -17,6 +16,7 @@ from transformers import (
 )
 
 import treering as tr
+from hf.making import VOCABULARY, config, model, tokens
 from treering.hf import (
     TreeringForCausalLM,
     TreeringForSequenceClassification,
@@ -31,7 +31,7 @@ KINDS: dict[type[TreeringPreTrainedModel], Any] = {
 }
 
 
-def load(auto: Any, folder: Path, **options: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
+def load(auto: Any, folder: Path, **options: Any) -> tuple[Any, dict[str, Any]]:
     """A model and what the loading had to say."""
     net, info = auto.from_pretrained(folder, output_loading_info=True, **options)
     return net, {key: value for key, value in info.items() if value}
@@ -109,9 +109,17 @@ def test_layers_are_built_on_meta(name: str) -> None:
     assert all(parameter.is_meta for parameter in net.parameters())
 
 
-@pytest.mark.parametrize("name", tr.layers.names())
-def test_what_a_file_lacks_is_drawn_and_what_it_holds_is_kept(name: str, tmp_path: Path) -> None:
-    net = model(TreeringModel, name)
+# Each draws or fills a part of a parameter in place, past what transformers guards.
+IN_PARTS = {"orthogonal": True, "forget_bias": 1.0, "layer_norm": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [*((name, {}) for name in tr.layers.names()), ("lstm", IN_PARTS)]
+)
+def test_what_a_file_lacks_is_drawn_and_what_it_holds_is_kept(
+    name: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    net = model(TreeringModel, name, layer_options=options)
     net.save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"
     stored = load_file(path)
@@ -129,6 +137,18 @@ def test_what_a_file_lacks_is_drawn_and_what_it_holds_is_kept(name: str, tmp_pat
             assert not bool((value == 7).any()), key
 
 
+def test_options_that_change_sizes(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"layer_options": {"proj_size": 3}, "embedding_size": 3}
+    net = model(TreeringForCausalLM, "lstm", tie_word_embeddings=True, **options)
+    net.save_pretrained(tmp_path)
+    again, problems = load(AutoModelForCausalLM, tmp_path)
+    assert not problems
+    assert again.config.layer_options == {"proj_size": 3}
+    assert_same_outputs(net, again)
+    classifier = model(TreeringForSequenceClassification, "lstm", bidirectional=True, **options)
+    assert classifier.score.in_features == 6
+
+
 def test_a_head_is_put_on_a_saved_base(tmp_path: Path) -> None:
     base = model(TreeringModel, "pr-lstm")
     base.save_pretrained(tmp_path)
@@ -143,7 +163,7 @@ def test_a_head_is_put_on_a_saved_base(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", tr.layers.names())
 def test_half_precision(name: str, tmp_path: Path) -> None:
     model(TreeringForCausalLM, name).save_pretrained(tmp_path)
-    net = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    net, _ = load(AutoModelForCausalLM, tmp_path, dtype=torch.bfloat16)
     assert {parameter.dtype for parameter in net.parameters()} == {torch.bfloat16}
     batch = torch.cat((torch.zeros(1, 4, dtype=torch.int64), tokens(1, 4)))
     mask = torch.tensor([[0, 0, 0, 1], [1, 1, 1, 1]])

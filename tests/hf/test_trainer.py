@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from hf.making import VOCABULARY, config, tokenizer, tokens
 from torch.utils.data import Dataset
 from transformers import (
     DataCollatorForLanguageModeling,
@@ -16,6 +16,7 @@ from transformers import (
     set_seed,
 )
 
+from hf.making import VOCABULARY, config, tokenizer, tokens
 from treering.hf import TreeringForCausalLM, TreeringForSequenceClassification
 
 
@@ -95,14 +96,15 @@ def test_training_resumes_from_a_checkpoint(layer: str, tmp_path: Path) -> None:
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
     trainer = classification(tmp_path, max_steps=30, save_strategy="no")
-    before = trainer.evaluate(Texts(24, labelled=True))["eval_loss"]  # pyright: ignore[reportArgumentType]
+    before = trainer.evaluate(Texts(24, labelled=True))["eval_loss"]
     trainer.train()
-    assert trainer.evaluate(Texts(24, labelled=True))["eval_loss"] < 0.5 * before  # pyright: ignore[reportArgumentType]
+    assert trainer.evaluate(Texts(24, labelled=True))["eval_loss"] < 0.5 * before
 
 
 def test_predictions_are_logits_alone(tmp_path: Path) -> None:
     trainer = classification(tmp_path)
-    predictions = trainer.predict(Texts(9, labelled=True))  # pyright: ignore[reportArgumentType]
+    predictions = trainer.predict(Texts(9, labelled=True))
+    assert isinstance(predictions.predictions, np.ndarray)
     assert predictions.predictions.shape == (9, 2)
 
 
@@ -146,11 +148,10 @@ def test_language_models(flat: bool, tmp_path: Path) -> None:
     assert len(losses) == 2
     assert losses[1] < losses[0]
     # Trainer has switched the cache off in the configuration; a checkpoint generates with it.
-    again = TreeringForCausalLM.from_pretrained(tmp_path / "checkpoint-4")
-    assert isinstance(again, TreeringForCausalLM)
+    again: Any = TreeringForCausalLM.from_pretrained(tmp_path / "checkpoint-4")
     assert again(tokens(1, 3)).cache_params is not None
-    output = again.generate(tokens(1, 3), max_new_tokens=2, return_dict_in_generate=True)  # pyright: ignore[reportArgumentType]
-    assert output.past_key_values is not None  # pyright: ignore[reportAttributeAccessIssue]
+    output = again.generate(tokens(1, 3), max_new_tokens=2, return_dict_in_generate=True)
+    assert output.past_key_values is not None
 
 
 def test_a_flattened_batch_has_the_loss_of_its_texts() -> None:
