@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from conformance.observe import ATOL, RTOL, draw
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 import treering as tr
+from conformance.observe import ATOL, RTOL, draw
 from treering.layers import Recurrent
 
 from .worlds import in_world

@@ -13,14 +13,14 @@ import torch
 from torch import distributed
 from torch.multiprocessing.spawn import spawn
 
+LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
 PATIENCE = 120
 """Seconds after which a rank that waits for another one has failed."""
 
 
 def join(rank: int, size: int, meeting_place: Path) -> None:
     """Become one rank of a group that talks over loopback alone."""
-    if sys.platform == "linux":
-        os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    os.environ.update(LOOPBACK)
     distributed.init_process_group(
         "gloo",
         init_method=f"file://{meeting_place}",
