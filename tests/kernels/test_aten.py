@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils import flop_counter
+from torch.utils.flop_counter import FlopCounterMode
 
 from treering.kernels import aten
 
@@ -30,3 +32,31 @@ def test_training_mode_where_gradients_are_wanted(gradients: bool):
     with torch.set_grad_enabled(gradients):
         aten.run(operator, x, [h], parameters)
     assert asked == [gradients]
+
+
+def test_cudnns_operations_are_counted():
+    """By shapes alone, without a GPU: two a multiply-add, each matrix times each token."""
+    I, P = 5, 2  # noqa: E741  (the letters of the formulas)
+    weights = [torch.empty(4 * H, I, device="meta"), torch.empty(4 * H, P, device="meta")]
+    weights += [torch.empty(4 * H, device="meta")] * 2 + [torch.empty(P, H, device="meta")]
+    x, h = torch.empty(T, B, I, device="meta"), torch.empty(1, B, P, device="meta")
+    c = torch.empty(1, B, H, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        torch.ops.aten._cudnn_rnn(
+            x, weights, 5, None, h, c, 2, H, P, 1, False, 0.0, True, False, [], None
+        )
+    products = 2 * T * B * (4 * H * I + 4 * H * P + P * H)
+    assert counter.get_total_flops() == products
+    for of_weights, times in ((True, 2), (False, 1)):
+        formula = flop_counter.flop_registry[torch.ops.aten._cudnn_rnn_backward]
+        assert formula(x, weights, [True, True, True, of_weights], out_val=x) == times * products
+
+
+def test_a_formula_of_pytorchs_own_is_left_alone(monkeypatch: pytest.MonkeyPatch):
+    theirs = dict.fromkeys(aten.FORMULAS, len)
+    monkeypatch.setattr(flop_counter, "flop_registry", dict(theirs))
+    aten.count_operations()
+    assert flop_counter.flop_registry == theirs
+    monkeypatch.setattr(flop_counter, "flop_registry", {})
+    aten.count_operations()
+    assert flop_counter.flop_registry.keys() == theirs.keys()
