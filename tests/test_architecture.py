@@ -36,11 +36,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "penalties": {"layers", "schedules", "cells.abstract"},
     "models": {"layers"},
     "hf": {"layers"},
+    "export": {"layers", "models", "schedules"},
     "tasks": set(),
     "records": set(),
     "training": {"tasks.abstract", "records"},
     "report": {"records"},
-    "__init__": {"layers", "models", "tasks", "dispatch", "unroll", "penalties", "schedules"},
+    "__init__": {
+        "export",
+        "layers",
+        "models",
+        "tasks",
+        "dispatch",
+        "unroll",
+        "penalties",
+        "schedules",
+    },
     "cli": {"*"},
 }
 EVERYBODY = {"_types", "_errors"}
@@ -58,6 +68,7 @@ OUTSIDE: dict[str, set[str]] = {
     "unroll": {"torch"},
     "layers": {"torch"},
     "penalties": {"torch"},
+    "export": {"torch", "onnx", "onnxruntime"},
     "models": {"torch"},
     "records": {"pydantic", "numpy", "psutil"},
     "report": {"pydantic", "jinja2", "markupsafe", "matplotlib", "numpy", "rich"},
@@ -68,6 +79,7 @@ CELL_LINES = 150
 HEAVY = {
     "matplotlib", "pydantic", "rich", "tokenizers", "jinja2", "cyclopts", "safetensors", "pooch",
     "platformdirs", "psutil", "pandas", "triton",
+    "onnx", "onnxruntime", "onnxscript",
 }  # fmt: skip
 
 ROOT = Path(tr.__file__).parent

@@ -1,5 +1,6 @@
 """LSTM successors for PyTorch: a recurrence is written once and run as a loop, a tree or a scan."""
 
+from treering import export as export
 from treering import layers as layers
 from treering import models as models
 from treering import tasks as tasks
