@@ -4,7 +4,6 @@ Legend: E embedding size, H hidden size.
 """
 
 import json
-from dataclasses import field
 from typing import Any
 
 import torch
@@ -42,26 +41,44 @@ class TreeringConfig(PreTrainedConfig):
     keys_to_ignore_at_inference = ["cache_params"]  # noqa: RUF012 -- transformers' own declaration
     attribute_map = {"num_hidden_layers": "num_layers"}  # noqa: RUF012 -- likewise
 
-    layer: str = "lstm"
-    layer_options: dict[str, Any] = field(default_factory=dict)
-    vocab_size: int = 32_000
-    embedding_size: int | None = None
-    hidden_size: int = 256
-    num_layers: int = 1
-    bias: bool = True
-    dropout: float = 0.0
-    bidirectional: bool = False
-    initializer_range: float = 0.1
-    pad_token_id: int | None = None
-    bos_token_id: int | None = None
-    eos_token_id: int | list[int] | None = None
-    tie_word_embeddings: bool = False
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        super().__post_init__(**kwargs)
-        if self.embedding_size is None:
-            self.embedding_size = self.hidden_size
-        self.layer_options = dict(self.layer_options or {})
+    def __init__(
+        self,
+        layer: str = "lstm",
+        layer_options: dict[str, Any] | None = None,
+        vocab_size: int = 32_000,
+        embedding_size: int | None = None,
+        hidden_size: int = 256,
+        num_layers: int = 1,
+        bias: bool = True,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        initializer_range: float = 0.1,
+        pad_token_id: int | None = None,
+        bos_token_id: int | None = None,
+        eos_token_id: int | list[int] | None = None,
+        tie_word_embeddings: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.layer = layer
+        self.layer_options = dict(layer_options or {})
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bias = bias
+        self.dropout = dropout
+        self.bidirectional = bidirectional
+        self.initializer_range = initializer_range
+        embedding_size = hidden_size if embedding_size is None else embedding_size
+        check_sizes(vocab_size=vocab_size, embedding_size=embedding_size)
+        self.embedding_size = embedding_size
+        # Which of these PreTrainedConfig declares differs between releases; it takes them all.
+        declared: dict[str, Any] = {
+            "pad_token_id": pad_token_id,
+            "bos_token_id": bos_token_id,
+            "eos_token_id": eos_token_id,
+            "tie_word_embeddings": tie_word_embeddings,
+        }
+        super().__init__(**declared, **kwargs)
         known = layers.get(self.layer).cell_options()
         for name in kwargs:
             if name in known:
@@ -79,13 +96,11 @@ class TreeringConfig(PreTrainedConfig):
                 f"layer_options are saved as JSON and {self.layer_options!r} cannot be: {error};"
                 " give numbers, strings, booleans, lists or None"
             ) from error
-        check_sizes(vocab_size=self.vocab_size, embedding_size=self.embedding_size)
         # The layer knows what it can be built from; on meta that costs no memory.
         self.new_layer(device="meta")
 
     def new_layer(self, device: torch.device | str | None = None) -> Recurrent:
         """The layer this describes, batch first, with newly drawn parameters."""
-        assert self.embedding_size is not None
         options: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in self.layer_options.items()

@@ -72,7 +72,6 @@ class TreeringModel(TreeringPreTrainedModel):
 
     def __init__(self, config: TreeringConfig) -> None:
         super().__init__(config)
-        assert config.embedding_size is not None
         self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size)
         self.layer = config.new_layer()
         self.post_init()
