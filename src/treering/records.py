@@ -45,14 +45,14 @@ class Metric:
     better: Literal["higher", "lower"]
     perfect: float
     """The best there can be."""
-    guess: str
-    """What a task's `chance` is the score of, in words."""
     phrase: str
     """How a sentence states a score: `{} bits per character`."""
     unit: str
     """Of a difference; empty if it has none."""
     decimals: int
     """That are worth reading, after multiplication by `scale`."""
+    guess: str = ""
+    """What a task's `chance` is the score of, if its name does not say it."""
     scale: float = 1.0
     """100 for what is read in percent."""
     of_loss: Callable[[float], float] | None = None
@@ -78,25 +78,25 @@ def _exp(number: float) -> float:
     return math.exp(number) if number < 700 else math.inf
 
 
-ACCURACY = Metric("accuracy", "higher", 1.0, "chance", "{}", "points", 1, scale=100.0)
+ACCURACY = Metric("accuracy", "higher", 1.0, "{}", "points", 1, scale=100.0)
 BITS = Metric(
     "bits per character",
     "lower",
     0.0,
-    "guessing by frequency",
     "{} bits per character",
     "bits",
     3,
+    guess="guessing by frequency",
     of_loss=lambda nats: nats / math.log(2),
 )
 PERPLEXITY = Metric(
     "perplexity",
     "lower",
     1.0,
-    "guessing by frequency",
     "perplexity {}",
     "",
     1,
+    guess="guessing by frequency",
     of_loss=_exp,
     logarithmic=True,
 )

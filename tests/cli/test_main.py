@@ -59,10 +59,9 @@ def test_help_lists_the_commands_in_order(words: list[str], call: Call) -> None:
 def test_help_shows_the_defaults_of_each_kind_of_task(call: Call) -> None:
     shown = " ".join(call("train", "--help").out.replace("│", " ").split())
     assert f"[default: generated {presets.GENERATED['steps']:,}]" in shown
-    assert (
-        f"[default: generated {presets.GENERATED['learning_rate']}; file "
-        f"{presets.FILE['learning_rate']}; r8 {presets.R8['learning_rate']}]"
-    ) in shown
+    rates = "; ".join(f"{kind} {own['learning_rate']}" for kind, own in presets.BY_KIND.items())
+    assert list(presets.BY_KIND) == ["generated", "file", "r8", "text", "wikitext2"]
+    assert f"[default: {rates}]" in shown
     assert "[default: 1.0]" in shown  # the same clip for all
 
 

@@ -34,7 +34,6 @@ from treering.records import (
     ModelInfo,
     Record,
     TaskInfo,
-    write_atomically,
 )
 from treering.tasks import DatasetTask, GeneratedTask, StreamTask
 from treering.training import (
@@ -194,8 +193,6 @@ def run_one(protocol: Protocol, spec: LayerSpec, seed: int, progress: Progress) 
     model, penalties, ran = build(protocol, spec, seed)
     task = protocol.task
     folder = folder_of(protocol, spec, seed)
-    if not isinstance(task, GeneratedTask):
-        write_atomically(folder / VOCABULARY, task.vocabulary.to_json().encode())
     record = Record(
         run_id=folder.name,
         command=command_line(
@@ -243,6 +240,9 @@ def run_one(protocol: Protocol, spec: LayerSpec, seed: int, progress: Progress) 
             penalties=penalties,
             progress=progress,
             device=protocol.run.device,
+            files=(
+                {} if isinstance(task, GeneratedTask) else {VOCABULARY: task.vocabulary.to_json()}
+            ),
         )
 
 

@@ -263,9 +263,9 @@ def _strip_scale(section: Section) -> str:
     """What the strips show, in a sentence."""
     low, high = _ends(section)
     if section.metric is ACCURACY:
-        return f"Each seed: a dot from 0 to 100%, {section.metric.guess} as a tick."
+        return "Each seed: a dot from 0 to 100%, chance as a tick."
     left, right = (wording.number(end, section.metric) for end in (low, high))
-    tick = f", {section.metric.guess} as a tick" if low <= section.task.chance <= high else ""
+    tick = ", chance as a tick" if low <= section.task.chance <= high else ""
     return f"Each seed: a dot from {left} to {right}{tick}."
 
 
@@ -290,7 +290,7 @@ def _overview(shown: list[Section], columns: list[str]) -> list[tuple[Section, l
                 [f"± {wording.half_width(score.half_width, metric)}"] if score.half_width else []
             )
             if way < NEAR_CHANCE:
-                notes = [f"near {metric.guess}"]
+                notes = ["near chance"]
             if row.summary.unfinished:
                 notes.append(f"{wording.seeds(row)} seeds")
             line.append(

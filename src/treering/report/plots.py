@@ -256,7 +256,7 @@ def _chance_line(axes: Axes, section: Section) -> None:
     axes.text(
         1.02,
         chance,
-        section.metric.guess.split()[0],
+        "chance",
         transform=axes.get_yaxis_transform(),
         va="center",
         color=_QUIET,
@@ -273,7 +273,7 @@ def _score_axis(axes: Axes, section: Section, bands: Sequence[_Band]) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 100 else (1,)))
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     if low <= section.task.chance <= high:
         _chance_line(axes, section)

@@ -44,12 +44,13 @@ def explanation(section: Section) -> str:
     """What the columns of the table mean, in a sentence or two."""
     name, metric = section.score_name or "no run is finished", section.metric
     lower = metric.better == "lower"
+    chance = f"Chance, {metric.guess}" if metric.guess else "Chance"
     unit = f"{metric.unit}, " if metric.unit else ""
     return (
         f"Score: {name}{', lower is better' if lower else ''}; "
         "mean ± 95% interval over seeds (Student's t). "
         f"Minus {BASELINE}: {unit}seed by seed{', below 0 is better' if lower else ''}. "
-        f"{metric.guess.capitalize()}: {wording.number(section.task.chance, metric)}."
+        f"{chance}: {wording.number(section.task.chance, metric)}."
     )
 
 

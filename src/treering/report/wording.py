@@ -151,9 +151,8 @@ def headline(section: Section) -> str:
         who = "Nothing" if len(rows) > 1 else best.label
         verb = "learnt" if len(rows) > 1 else "did not learn"
         best_is = f"the best, {best.label}, scores" if len(rows) > 1 else "it scores"
-        guessed = number(section.task.chance, metric)
-        guessing = "guessing" if metric is ACCURACY else metric.guess
-        return f"{who} {verb} {task}: {best_is} {top}, {guessing} {guessed}."
+        guessing = f"guessing {number(section.task.chance, metric)}"
+        return f"{who} {verb} {task}: {best_is} {top}, {guessing}."
     if len(rows) == 1:
         return f"{best.label} scores {top} on {task}, from {plural(best.summary.score.n, 'seed')}."
     tied = [row.label for row in rows if _mean(row) == _mean(best)]
@@ -202,8 +201,7 @@ def findings(section: Section) -> list[str]:
     stuck = [row for row in rows if section.way(_mean(row)) < NEAR_CHANCE and row not in fitted]
     if stuck:
         cases = [f"{row.label} ({number(_mean(row), metric)})" for row in stuck]
-        guessed = f"{metric.guess} being {number(task.chance, metric)}"
-        found.append(f"Did not learn, {guessed}: {listed(cases)}.")
+        found.append(f"Did not learn, chance being {number(task.chance, metric)}: {listed(cases)}.")
     for row in rows:
         failed = [
             seed for seed, value in row.summary.scores.items() if section.way(value) < NEAR_CHANCE

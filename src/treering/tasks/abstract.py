@@ -251,10 +251,10 @@ class StreamTask(Task):
 
     def __post_init__(self) -> None:
         for part in ("train", "validation", "test"):
-            if len(getattr(self, part)) < 2:
+            size = len(getattr(self, part))
+            if size < 2:
                 raise UserError(
-                    f"{self.name}: {len(getattr(self, part))} tokens for {part} are too few, a"
-                    " language model needs two at least; give a longer text"
+                    f"{self.name}: {size} of at least 2 tokens for {part}; give a longer text"
                 )
         by_character = self.unit == "character"
         counts = self.train.bincount(minlength=self.input_size).double() + 1

@@ -9,9 +9,10 @@ number of threads. On an accelerator this holds as far as its operations are det
 Dimensions: B rows of a batch, T input positions, M output positions, C classes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
+from types import MappingProxyType
 from typing import NoReturn
 
 import torch
@@ -19,7 +20,15 @@ from pydantic import JsonValue
 from torch import Tensor, nn
 
 from treering._errors import UserError
-from treering.records import FILE_NAME, Cost, CurvePoint, Evaluation, Record, Status
+from treering.records import (
+    FILE_NAME,
+    Cost,
+    CurvePoint,
+    Evaluation,
+    Record,
+    Status,
+    write_atomically,
+)
 from treering.tasks.abstract import Task
 from treering.training import checkpoint
 from treering.training.checkpoint import Best, Position
@@ -51,6 +60,7 @@ def fit(
     penalties: Sequence[Penalty] = (),
     progress: Progress | None = None,
     device: str | torch.device = "cpu",
+    files: Mapping[str, str] = MappingProxyType({}),
 ) -> Record:
     """Train, or go on training, and evaluate; the model is left with the evaluated parameters.
 
@@ -78,6 +88,8 @@ def fit(
         penalties: Each is called with no arguments in every step and returns a scalar. Those that
             are modules have their parameters trained and kept with the model's.
         progress: Told of every step; None: silence.
+        files: What else belongs to the run, such as its vocabulary: texts by file name, written
+            into the folder where they are missing.
 
     Returns:
         The finished record, as it is in the folder.
@@ -91,7 +103,9 @@ def fit(
     where = torch.device(device)
     progress = progress or Silent()
     with CtrlC() as ctrl_c, own_randomness(where):
-        run = _Run(model, task, settings, Path(folder), seed, record, penalties, where, ctrl_c)
+        run = _Run(
+            model, task, settings, Path(folder), seed, record, penalties, where, ctrl_c, files
+        )
         finished = run.begin_or_go_on(progress)
         if finished is not None:
             return finished
@@ -115,6 +129,7 @@ class _Run:
         penalties: Sequence[Penalty],
         device: torch.device,
         ctrl_c: CtrlC,
+        files: Mapping[str, str],
     ) -> None:
         self.began = perf_counter()
         self.model = model.to(device)
@@ -125,6 +140,7 @@ class _Run:
         self.penalties = tuple(penalties)
         self.device = device
         self.ctrl_c = ctrl_c
+        self.files = files
         self.kind = kind_of(model, task, settings, seed, device)
         self.modules = {"model": model} | {
             f"penalty.{number}": penalty.to(device)
@@ -185,9 +201,11 @@ class _Run:
             self.state.seed_dropout(self.seed)
             # Before the first step, so that a folder that cannot be written is known at once.
             self._save("running")
+            self._write_files()
             return None
         checkpoint.check_identity(header.identity, self.identity, self.folder)
         self._restore(checkpoint.load(self.folder))
+        self._write_files()
         if has_record:
             existing = Record.load(self.folder)
             if existing.status == "finished":
@@ -204,6 +222,11 @@ class _Run:
             )
             self.position.threads = threads
         return None
+
+    def _write_files(self) -> None:
+        for name, text in self.files.items():
+            if not (self.folder / name).exists():
+                write_atomically(self.folder / name, text.encode())
 
     def train(self, progress: Progress) -> None:
         for module in self.modules.values():
