@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from treering._errors import ShapeError, UserError
@@ -102,6 +103,24 @@ def check_hidden(
         if tuple(part.shape) != expected:
             name = f"hidden[{k}]" if pair else "hidden"
             raise ShapeError(f"Expected {name} size {expected}, got {list(part.shape)}")
+
+
+def starts_anew(state: Any, shape: tuple[int, ...], like: Tensor) -> bool:
+    """Whether `state` is what code for nn.LSTM starts from: zeros of `shape`, one tensor or two.
+
+    That is every layer's start, so such code runs whatever the layer's own state is made of. Not
+    zeros that gradients are wanted of: a learned start needs a layer with such a state.
+    """
+    if torch.compiler.is_compiling() or not 1 <= len(state) <= 2:
+        return False
+    return all(
+        isinstance(part, Tensor)
+        and tuple(part.shape) == shape
+        and (part.dtype, part.device) == (like.dtype, like.device)
+        and not part.requires_grad
+        and not part.any()
+        for part in state
+    )
 
 
 def parts_of(state: Any) -> Iterator[Any]:

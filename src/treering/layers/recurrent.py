@@ -26,6 +26,7 @@ from treering.layers.arguments import (
     refuse_lengths,
     refuse_reorder,
     split_state,
+    starts_anew,
 )
 from treering.schedules.abstract import Schedule
 from treering.unroll import check_lengths, past_end, unroll
@@ -295,6 +296,10 @@ class Recurrent(nn.Module):
     ) -> tuple[Tensor, State | None, bool]:
         """Check x and bring it to (T, B, I); give an unbatched state its batch axis."""
         kind = type(self).__name__
+        if not isinstance(x, Tensor):
+            raise TypeError(
+                f"{kind}: Expected input to be a Tensor or a PackedSequence, got {type(x).__name__}"
+            )
         if x.dim() not in (2, 3):
             raise ValueError(f"{kind}: Expected input to be 2D or 3D, got {x.dim()}D instead")
         if x.size(-1) != self.input_size:
@@ -315,17 +320,32 @@ class Recurrent(nn.Module):
             x = x.unsqueeze(1)
         elif self.batch_first and not time_first:
             x = x.transpose(0, 1)
-        if carried is not None and isinstance(self.cell, StepCell | AffineCell):
-            fields = self.cell.initial_state(1, x)
-            if all(isinstance(field, Tensor) for field in fields):
-                widths = tuple(field.shape[-1] for field in fields)
-                count = self.num_layers * self.num_directions
-                check_hidden(carried, widths, count, x.shape[1], batched)
+        if carried is not None:
+            carried = self._check_carried(carried, x, batched)
         if carried is not None and not batched:
             carried = map_state(carried, lambda s: s.unsqueeze(1))
         if x.size(0) == 0:
             raise ShapeError("Expected sequence length to be larger than 0 in RNN")
         return x, carried, batched
+
+    def _check_carried(self, state: Any, x: Tensor, batched: bool) -> State | None:
+        """A state given with x (T, B, I), unless it only says to start anew.
+
+        Where the layer's own is h, or h and c, in nn.LSTM's words if it does not fit.
+        """
+        count, batch = self.num_layers * self.num_directions, x.shape[1]
+        widths = None
+        if isinstance(self.cell, StepCell | AffineCell):
+            fields = self.cell.initial_state(1, x)
+            if all(isinstance(field, Tensor) for field in fields):
+                widths = tuple(field.shape[-1] for field in fields)
+        if isinstance(state, tuple | list) and (widths is None or len(widths) < len(state)):
+            leading = (count, batch) if batched else (count,)
+            if starts_anew(state, (*leading, self.hidden_size), next(self.parameters())):
+                return None
+        if widths is not None:
+            check_hidden(state, widths, count, batch, batched)
+        return state
 
     def _time_first(self, reset: Tensor | None, batched: bool) -> Tensor | None:
         if reset is None or not isinstance(reset, Tensor):
