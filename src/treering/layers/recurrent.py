@@ -328,7 +328,7 @@ class Recurrent(nn.Module):
             raise ShapeError("Expected sequence length to be larger than 0 in RNN")
         return x, carried, batched
 
-    def _check_carried(self, state: Any, x: Tensor, batched: bool) -> State | None:
+    def _check_carried(self, state: Any, x: Tensor, batched: bool) -> Any:
         """A state given with x (T, B, I), unless it only says to start anew.
 
         Where the layer's own is h, or h and c, in nn.LSTM's words if it does not fit.

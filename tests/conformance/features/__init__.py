@@ -11,6 +11,7 @@ from conformance.features import (
     storage,
     transforms,
     tree_order,
+    tutorials,
 )
 from conformance.features.feature import FEATURES, Feature
 
@@ -27,4 +28,5 @@ __all__ = [
     "storage",
     "transforms",
     "tree_order",
+    "tutorials",
 ]
