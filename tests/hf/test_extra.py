@@ -18,8 +18,8 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
     [
         ("sys.modules['transformers'] = None", "which is not installed"),
         (
-            "sys.modules['transformers'] = types.SimpleNamespace(__version__='4.57.1')",
-            "needs transformers 5 or newer, found 4.57.1",
+            "sys.modules['transformers'] = types.SimpleNamespace(__version__='5.9.1')",
+            "needs transformers 5.16 or newer, found 5.9.1",
         ),
     ],
 )

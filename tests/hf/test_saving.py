@@ -204,13 +204,6 @@ def test_a_device_map(tmp_path: Path) -> None:
     assert_same_outputs(net, again)
 
 
-def test_gradient_checkpointing_is_refused() -> None:
-    net = model(TreeringForCausalLM, "lstm")
-    assert not net.supports_gradient_checkpointing
-    with pytest.raises(ValueError, match="does not support"):
-        net.activation_checkpointing_enable()
-
-
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
     """A folder with only a pickle is no folder of ours."""
     model(TreeringModel, "lstm").save_pretrained(tmp_path)

@@ -108,6 +108,14 @@ def test_predictions_are_logits_alone(tmp_path: Path) -> None:
     assert predictions.predictions.shape == (9, 2)
 
 
+# Its newer name is unknown to older releases of transformers, which still have to refuse.
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated:FutureWarning")
+def test_gradient_checkpointing_is_refused(tmp_path: Path) -> None:
+    trainer = classification(tmp_path, gradient_checkpointing=True)
+    with pytest.raises(ValueError, match="does not support"):
+        trainer.train()
+
+
 def test_accumulated_batches_count_as_one(tmp_path: Path) -> None:
     """Four batches of one and one batch of four: the same steps."""
     both = [

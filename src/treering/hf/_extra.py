@@ -1,6 +1,8 @@
 """The one place that says what to install; imported before anything of transformers."""
 
-OLDEST = 5
+# Beam search of earlier releases reorders past_key_values alone, and would go on silently with
+# the states of other beams.
+OLDEST = (5, 16)
 INSTALL = "pip install 'treering[hf]'"
 
 try:
@@ -12,8 +14,8 @@ except ModuleNotFoundError as error:
         f"treering.hf needs transformers, which is not installed: {INSTALL}"
     ) from error
 
-if int(transformers.__version__.split(".")[0]) < OLDEST:
+found = transformers.__version__
+if tuple(int(part) for part in found.split(".")[:2]) < OLDEST:
     raise ImportError(
-        f"treering.hf needs transformers {OLDEST} or newer, found {transformers.__version__}:"
-        f" {INSTALL}"
+        f"treering.hf needs transformers {OLDEST[0]}.{OLDEST[1]} or newer, found {found}: {INSTALL}"
     )
