@@ -367,3 +367,5 @@ def test_what_can_be_refused_before_a_call_is() -> None:
         tr.Reordered(tr.PRLSTM(WIDTH, H, schedule=tree), order="tree")
     with pytest.raises(ValueError, match=r"call torch\.distributed\.init_process_group first"):
         tr.PRLSTM(WIDTH, H, schedule=tree)(torch.zeros(2, B, WIDTH))
+    with pytest.raises(ValueError, match="a tree over ranks cannot be exported"):
+        torch.export.export(tr.PRLSTM(WIDTH, H, schedule=tree), (torch.zeros(2, B, WIDTH),))
