@@ -133,14 +133,13 @@ def test_every_epoch_starts_without_a_state(stream):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_evaluation_scores_every_token_once_with_all_of_the_past(name, monkeypatch):
+def test_evaluation_scores_every_token_once_with_all_of_the_past(name):
     model = language_model(name).eval()
     tokens = torch.randint(6, (18,), generator=torch.Generator().manual_seed(1))
     logits = model(tokens[None, :-1])[0][0]
     expected = -logits.log_softmax(-1)[torch.arange(17), tokens[1:]].mean().item()
     for piece in (1, 2, 3, 5, 17, 18, 1024):
-        monkeypatch.setattr("treering.training.evaluate.PIECE", piece)
-        assert evaluate_stream(model, tokens) == pytest.approx(expected, rel=1e-12)
+        assert evaluate_stream(model, tokens, piece=piece) == pytest.approx(expected, rel=1e-12)
 
 
 def test_scores_are_bits_and_perplexity(stream):

@@ -26,9 +26,6 @@ from treering.training.settings import LengthGrid
 # differences between them are not differences between samples. The benchmark also fixes it to 1.
 SEED = 1
 
-# Tokens of a stream evaluated at a time: how many changes nothing but the memory it takes.
-PIECE = 1024
-
 
 def accuracy(logits: Tensor, batch: Batch | RaggedBatch) -> Tensor:
     """Right positions / counted positions of one batch: logits (B, M, C) -> scalar float64."""
@@ -183,6 +180,7 @@ def evaluate_stream(
     model: nn.Module,
     tokens: Tensor,
     *,
+    piece: int = 1024,
     device: str | torch.device = "cpu",
     before_piece: Callable[[], None] | None = None,
 ) -> float:
@@ -191,15 +189,19 @@ def evaluate_stream(
     The stream is read once from its start to its end as one sequence whose state is carried all
     the way: each of the N - 1 tokens behind the first is predicted exactly once, with all of the
     text before it.
+
+    Args:
+        piece: Tokens at a time; it changes nothing but rounding and the memory taken, piece x C.
+        before_piece: Called before each; an exception from it ends the evaluation.
     """
     device = torch.device(device)
     total, state = 0.0, None
     with _judged(model, device):
-        for start in range(0, len(tokens) - 1, PIECE):
+        for start in range(0, len(tokens) - 1, piece):
             if before_piece is not None:
                 before_piece()
-            piece = tokens[start : start + PIECE + 1].to(device).unsqueeze(0)
-            batch = Batch(piece[:, :-1], piece[:, 1:], torch.ones_like(piece[:, 1:]).bool())
+            row = tokens[start : start + piece + 1].to(device).unsqueeze(0)
+            batch = Batch(row[:, :-1], row[:, 1:], torch.ones_like(row[:, 1:]).bool())
             logits, state = follow(model, batch, state)
             total += cross_entropy(logits, batch.targets, reduction="sum").item()
     return total / (len(tokens) - 1)
