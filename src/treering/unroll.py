@@ -213,7 +213,9 @@ class Recipe:
         (T, B, _), like = tensors[0].shape, tensors[1]
         last = self.schedule.blank_state(self.cell, B, like)
         leading = (B,) if self.outputs == "last" else (T, B)
-        found = [like.new_empty(*leading, self.cell.output_size), *leaves_of(last)]
+        found = [like.new_empty(*leading, self.cell.output_size)]
+        # Each its own tensor, or the compiler takes two outputs for one.
+        found += [field.new_empty(field.shape) for field in leaves_of(last)]
         if self.inner and self.outputs == "all":
             held = leaves_of(self.schedule.cell_state(last))
             found += [field.new_empty(T, *field.shape) for field in held]

@@ -68,4 +68,4 @@ def batch_order(lengths: Tensor, total: int) -> Tensor:
 def inverse(order: Tensor) -> Tensor:
     """The order (T, B) that undoes `order` (T, B)."""
     places = torch.arange(order.shape[0], device=order.device).unsqueeze(1).expand_as(order)
-    return torch.empty_like(order).scatter_(0, order, places)
+    return places.scatter(0, order, places)

@@ -216,9 +216,12 @@ class Tree(Schedule):
     def blank_state(self, cell: Cell, batch: int, like: Tensor) -> State:
         assert isinstance(cell, MergeCell)
         slots = 1 if self.bracket == "left" else ROOM
-        fields = len(cell.state_type._fields)
-        held = cell.state_type(*[like.new_zeros(batch, slots, cell.hidden_size)] * fields)
-        return TreeState(held, held, torch.zeros(batch, dtype=torch.int64, device=like.device))
+        shape = batch, slots, cell.hidden_size
+        blocks, folds = (
+            cell.state_type(*(like.new_zeros(shape) for _ in cell.state_type._fields))
+            for _ in range(2)
+        )
+        return TreeState(blocks, folds, torch.zeros(batch, dtype=torch.int64, device=like.device))
 
     def cell_state(self, state: State) -> State:
         assert isinstance(state, TreeState)
