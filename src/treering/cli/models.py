@@ -77,7 +77,7 @@ def load_run(folder: Path) -> LoadedRun:
     if record.task.kind == "generated":
         symbols = tasks.get(record.task.name).input_size
     else:
-        vocabulary = _vocabulary(folder / VOCABULARY, record.task.kind)
+        vocabulary = read_vocabulary(_text(path := folder / VOCABULARY), record.task.kind, path)
         symbols = len(vocabulary)
     model, _ = build_model(
         LayerSpec.parse(record.model.layer),
@@ -91,16 +91,22 @@ def load_run(folder: Path) -> LoadedRun:
     return LoadedRun(record, model.eval(), vocabulary)
 
 
-def _vocabulary(path: Path, kind: str) -> "Vocabulary | StreamVocabulary":
+def read_vocabulary(
+    content: str | None, kind: str, source: str | Path
+) -> "Vocabulary | StreamVocabulary":
+    """The vocabulary of a kind of task from its JSON text; `source` is named in a UserError."""
     from treering.tasks.text import StreamVocabulary, Vocabulary
 
     reader = StreamVocabulary if kind == "stream" else Vocabulary
+    return reader.from_json(content or "", str(source))
+
+
+def _text(path: Path) -> str:
     try:
-        content = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"cannot read {path}: {error.strerror}; run the record's command again to write it"
         ) from None
     except UnicodeDecodeError:
         raise UserError(f"{path} is damaged: not UTF-8; run the record's command again") from None
-    return reader.from_json(content, str(path))

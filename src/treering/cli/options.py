@@ -37,6 +37,10 @@ def _positive(kind: Any, tokens: Sequence[Token]) -> float:
     return number
 
 
+def _not_negative(kind: Any, tokens: Sequence[Token]) -> float:
+    return 0.0 if tokens[0].value in ("0", "0.0") else _positive(kind, tokens)
+
+
 def default_of(name: str) -> Callable[[Any], str]:
     """What `--help` shows as the default of an option that depends on the task."""
     values = {k: f"{preset[name]:,}" for k, preset in presets.BY_KIND.items() if name in preset}
@@ -54,6 +58,7 @@ def _by_task(name: str) -> Parameter:
 Whole = Annotated[int, Parameter(converter=_from(1))]
 Seed = Annotated[int, Parameter(converter=_from(0))]
 Positive = Annotated[float, Parameter(converter=_positive)]
+NotNegative = Annotated[float, Parameter(converter=_not_negative)]
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 

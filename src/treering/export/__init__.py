@@ -6,4 +6,5 @@ from treering.export.int8 import quantize as quantize
 from treering.export.measure import Measured as Measured
 from treering.export.measure import measure as measure
 from treering.export.onnx import OnnxFile as OnnxFile
+from treering.export.onnx import packages as packages
 from treering.export.onnx import to_onnx as to_onnx

@@ -1,0 +1,203 @@
+"""`treering predict` and `treering export`: the same answers from a run and from its file."""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from treering.cli.models import load_run
+from treering.tasks import get
+
+from .conftest import COLUMNS, FAST, FAST_TEXT, Call, assert_mistake, reviews, write_reviews
+
+Feed = Callable[[str], None]
+
+
+@pytest.fixture
+def feed(monkeypatch: pytest.MonkeyPatch) -> Feed:
+    """Put text on standard input."""
+
+    def put(text: str) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+
+    return put
+
+
+def trained(call: Call, *words: str) -> str:
+    """The folder of a run, from what `train` prints."""
+    outcome = call("train", *words)
+    assert outcome.code == 0, outcome.err
+    return outcome.out.splitlines()[-1].removeprefix("Record and checkpoint: ")
+
+
+@pytest.fixture
+def classifier(call: Call, folder: Path) -> str:
+    write_reviews(folder / "reviews.csv", reviews(60))
+    return trained(call, "reviews.csv", *COLUMNS, *FAST_TEXT, "--layer=gru")
+
+
+@pytest.fixture
+def language_model(call: Call, folder: Path) -> str:
+    (folder / "novel.txt").write_text("the cat sat on the mat\n" * 60)
+    return trained(
+        call, "novel.txt", "--layer=pr-lstm", "--steps=2", "--hidden-size=8",
+        "--embedding-size=4", "--batch-size=2", "--truncate=8",
+    )  # fmt: skip
+
+
+class TestPredict:
+    def test_a_file_is_answered_line_by_line(self, classifier: str, call: Call, folder: Path):
+        rows = reviews(70, seed=3)
+        texts = [row["review"] for row in rows]
+        (folder / "new.txt").write_text("\n".join(texts) + "\n")
+        outcome = call("predict", classifier, "new.txt")
+        assert outcome.code == 0
+        lines = outcome.out.splitlines()
+        assert len(lines) == 70
+        run = load_run(folder / classifier)
+        tokens = [torch.tensor([run.vocabulary.encode([t])[0]]) for t in texts]  # type: ignore[union-attr]
+        with torch.no_grad():
+            chances = torch.cat([run.model(t).softmax(-1)[0] for t in tokens])
+        for line, chance in zip(lines, chances, strict=True):
+            label, probability = line.split("\t")
+            assert label == run.record.task.labels[int(chance.argmax())]
+            assert float(probability) == pytest.approx(float(chance.max()), abs=6e-4)
+
+    def test_standard_input_and_json(self, classifier: str, call: Call, feed: Feed):
+        feed("The film was lovely.\r\n\nMy dinner there was stale")
+        outcome = call("predict", classifier, "--json")
+        first, empty, last = map(json.loads, outcome.out.splitlines())
+        assert empty is None
+        assert outcome.err == "treering: line 2 has no words\n"
+        assert first["probabilities"].keys() == {"good", "bad"}
+        assert last["probability"] == max(last["probabilities"].values())
+
+    def test_lines_are_answered_as_they_come(
+        self, classifier: str, call: Call, monkeypatch: pytest.MonkeyPatch
+    ):
+        """The second line is not read before the first is answered."""
+        printed: list[str] = []
+
+        class Typing(io.StringIO):
+            def reconfigure(self, **options: str) -> None:
+                pass
+
+            def __next__(self) -> str:
+                printed.append(sys.stdout.getvalue())  # type: ignore[attr-defined]
+                if len(printed) > 3:
+                    raise StopIteration
+                return f"line {len(printed)}\n"
+
+        monkeypatch.setattr(sys, "stdin", Typing())
+        monkeypatch.setattr(sys, "stdout", io.StringIO())
+        assert call("predict", classifier).code == 0
+        assert [text.count("\n") for text in printed] == [0, 1, 2, 3]
+
+    def test_a_language_model_goes_on(self, language_model: str, call: Call, feed: Feed):
+        found = []
+        for words in ([], [], ["--temperature=1"], ["--temperature=1", "--seed=1"]):
+            feed("the cat\nthe\n")
+            outcome = call("predict", language_model, "--tokens=20", *words)
+            assert outcome.code == 0, outcome.err
+            assert len(outcome.out.splitlines()) == 2
+            found.append(outcome.out)
+        assert found[0] == found[1]
+        assert len({*found}) == 3
+        feed("the cat\n")
+        data = call("predict", language_model, "--tokens=20", "--json").json
+        assert len(data["continuation"]) == 20
+        assert data["nats_per_token"] > 0
+
+    def test_a_generated_task_says_whether_it_is_right(self, call: Call, feed: Feed):
+        run = trained(call, "reverse_string", *FAST, "--layer=lstm")
+        feed("0110\n011\n")
+        outcome = call("predict", run, "--json")
+        wanted = [get("reverse_string").solve(get("reverse_string").encode(t)) for t in
+                  ("0110", "011")]  # fmt: skip
+        for line, right in zip(outcome.out.splitlines(), wanted, strict=True):
+            data = json.loads(line)
+            assert len(data["outputs"]) == right.shape[1]
+            assert data["right"] == (data["outputs"] == right[0].tolist())
+        feed("012\n")
+        assert_mistake(call("predict", run), "'2' is no symbol of it")
+
+    def test_mistakes(self, classifier: str, call: Call, folder: Path):
+        assert_mistake(call("predict", "nowhere"), "nowhere does not exist", "folder of a run")
+        assert_mistake(call("predict", classifier, "nowhere.txt"), "cannot read nowhere.txt")
+        (folder / "latin.txt").write_bytes(b"good\nna\xefve\n")
+        outcome = call("predict", classifier, "latin.txt")
+        assert outcome.code == 2
+        assert "latin.txt: after line" in outcome.err
+        (folder / "no.onnx").write_bytes(b"no")
+        assert_mistake(call("predict", "no.onnx"), "not an ONNX file that onnxruntime can run")
+        assert_mistake(call("predict", "none.onnx"), "write it with: treering export RUN")
+
+
+class TestExport:
+    def test_a_classifier_answers_alike(self, classifier: str, call: Call, feed: Feed):
+        outcome = call("export", classifier, "--out=m.onnx", "--json")
+        assert outcome.code == 0, outcome.err
+        assert outcome.json["difference"] < 1e-5
+        assert len(outcome.json["checked"]) == 3
+        answers = []
+        for model in (classifier, "m.onnx"):
+            feed("The film was lovely from start to end\nstale\n\nMy dinner there was a disaster")
+            answers.append(call("predict", model).out)
+        assert answers[0] == answers[1]
+
+    def test_int8_shows_size_score_and_speed(self, classifier: str, call: Call, folder: Path):
+        outcome = call("export", classifier, "--int8", "--tokens=8")
+        assert outcome.code == 0, outcome.err
+        for word in ("ONNX file", "test accuracy", "onnxruntime, a call", "PyTorch, a call"):
+            assert word in outcome.out
+        found = call("export", classifier, "--int8", "--tokens=8", "--json").json["int8"]
+        run = load_run(folder / classifier)
+        assert found["score_fp32"] == run.record.evaluation.test_score  # type: ignore[union-attr]
+        assert found["bytes_int8"] < found["bytes_fp32"]
+        assert 0 <= found["score_int8"] <= 1
+        assert found["difference"] > 0
+
+    def test_without_its_data_the_score_is_said_to_be_missing(
+        self, classifier: str, call: Call, folder: Path
+    ):
+        (folder / "reviews.csv").unlink()
+        outcome = call("export", classifier, "--int8", "--tokens=8")
+        assert outcome.code == 0, outcome.err
+        assert "not measured: cannot read reviews.csv" in outcome.out
+
+    def test_a_language_model_goes_on_alike(self, language_model: str, call: Call, feed: Feed):
+        assert call("export", language_model, "--out=m.onnx").code == 0
+        answers = []
+        for model in (language_model, "m.onnx"):
+            feed("the cat\nthe mat on\n")
+            answers.append(call("predict", model, "--tokens=12").out)
+        assert answers[0] == answers[1]
+
+    def test_a_generated_task_answers_alike(self, call: Call, feed: Feed):
+        run = trained(call, "reverse_string", *FAST, "--layer=pr-lstm")
+        outcome = call("export", run, "--out=m.onnx")
+        assert "largest difference" in outcome.out
+        answers = []
+        for model in (run, "m.onnx"):
+            feed("0110\n011\n1\n")
+            answers.append(call("predict", model).out)
+        assert answers[0] == answers[1]
+
+    def test_mistakes(self, classifier: str, call: Call, folder: Path):
+        assert_mistake(call("export", "nowhere"), "no record at nowhere")
+        assert_mistake(call("export", classifier, "--out=none/m.onnx"), "cannot write the file")
+
+
+def test_the_scores_of_a_run_come_from_its_own_command(call: Call, folder: Path, classifier: str):
+    """`reproduced.tested` is the test of the record, for a file and for a generated task."""
+    from treering.cli.reproduced import tested
+
+    generated = trained(call, "parity_check", *FAST, "--layer=lstm")
+    for place in (classifier, generated):
+        run = load_run(folder / place)
+        assert run.record.evaluation is not None
+        assert tested(run.record, run.model) == run.record.evaluation.score
