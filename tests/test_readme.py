@@ -47,6 +47,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # One core: runs follow each other in this process, which has PyTorch imported already.
     monkeypatch.setattr("psutil.cpu_count", lambda logical=True: 1)
     rows = [f"{text},{label}" for label in WORDS for text in texts(label, 30)]
+    (tmp_path / "new.txt").write_text("it was lovely\nit was stale\n", encoding="utf-8")
     (tmp_path / "reviews.csv").write_text("review,stars\n" + "\n".join(rows), encoding="utf-8")
     folder = tmp_path / "data" / "r8"
     folder.mkdir(parents=True)
@@ -60,6 +61,9 @@ def shortened(command: str) -> list[str]:
     """The command's words with a test's budget in place of the real one."""
     words = shlex.split(command)
     words = words[words.index("treering") + 1 :]
+    if "RUN" in words:
+        # The folder that the README's own `treering train` has printed.
+        words[words.index("RUN")] = str(next(Path("runs/reviews.csv/lstm").iterdir()))
     if "--steps" in words:
         words[words.index("--steps") + 1] = "3"
         words += ["--test-every", "450", "--test-samples", "4", "--hidden-size", "4"]
@@ -86,7 +90,7 @@ def test_swap_example_is_ten_lines() -> None:
 def test_commands_run(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert len(commands()) == 6
+    assert len(commands()) == 9
     for command in commands():
         for assignment in re.findall(r"^(\w+)=(\S+) ", command):
             monkeypatch.setenv(*assignment)
