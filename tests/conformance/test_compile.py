@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import treering as tr
+from treering import operator
 from treering._errors import UserError
 from treering._types import map_tensors
+from treering.unroll import Recipe
 
 from .cases import CASES, REGISTERED, Case
 from .observe import assert_same, draw, floats, observe, widened
@@ -218,14 +220,13 @@ def test_equal_layers_mean_the_same_key():
 
 def test_a_cell_defined_twice_is_two_cells():
     """As in a notebook: two classes of one name, alive at once."""
-    from treering import operator
 
-    class Recipe:
+    class Twice:
         def __init__(self, factor: float) -> None:
             self.factor = factor
 
         def __repr__(self) -> str:
-            return "Recipe()"
+            return "Twice()"
 
         def run(self, tensors: Any) -> list[Tensor]:
             return [tensors[0] * self.factor]
@@ -233,7 +234,7 @@ def test_a_cell_defined_twice_is_two_cells():
         def blank(self, tensors: Any) -> list[Tensor]:
             return [torch.empty_like(tensors[0])]
 
-    two, three = Recipe(2), Recipe(3)
+    two, three = Twice(2), Twice(3)
     names = [operator.key(recipe) for recipe in (two, three, two)]
     assert names[0] == names[2] != names[1]
     x = torch.ones(2)
@@ -253,13 +254,11 @@ def test_mistakes_are_named_when_it_runs():
 
 def test_the_operator_keeps_pytorchs_contract():
     """Schema, shapes, gradient registration and traced gradients, by PyTorch's own checks."""
-    from treering.unroll import Recipe
-
     layer = Case("ql-lstm", {"block_size": 2}).build()
     weights = layer.weights(0)
     cell, schedule = layer.cell, tr.Sequential()
     recipe = Recipe(cell, schedule, tuple(weights), None, True, False, "all", True, None)
-    name = tr.operator.key(recipe)
+    name = operator.key(recipe)
     x = draw(4, B, 2).requires_grad_()
     given = [x, *weights.values(), torch.tensor([4, 1, 2])]
     torch.library.opcheck(torch.ops.treering.run.default, (given, name))

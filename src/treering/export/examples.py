@@ -69,6 +69,7 @@ class LayerCall(nn.Module):
         self.layer = layer
         self.lengths = lengths
         self.state = state
+        self.outputs: int | None = None
 
     @property
     def recurrent(self) -> Recurrent:
@@ -82,7 +83,8 @@ class LayerCall(nn.Module):
             weight = next(iter(self.recurrent.weights(0).values()))
             state = rebuild(self.recurrent.cell.initial_state(1, weight), rest)  # pyright: ignore[reportAttributeAccessIssue]
         y, last = self.layer(tensors[0], state, lengths)
-        return y, *tensors_of(last.last if isinstance(last, TreeState) else last)
+        found = (y, *tensors_of(last.last if isinstance(last, TreeState) else last))
+        return found[: self.outputs]
 
     def fields(self) -> list[str]:
         """Names of the state's tensors: h, c."""
@@ -96,11 +98,11 @@ class LayerCall(nn.Module):
 class ModelCall(nn.Module):
     """Any module as a function of tensors, its arguments by name."""
 
-    def __init__(self, module: nn.Module, names: tuple[str, ...], outputs: int | None) -> None:
+    def __init__(self, module: nn.Module, names: tuple[str, ...]) -> None:
         super().__init__()
         self.module = module
         self.names = names
-        self.outputs = outputs
+        self.outputs: int | None = None
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         found = self.module(**dict(zip(self.names, tensors, strict=True)))

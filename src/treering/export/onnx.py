@@ -87,8 +87,6 @@ def to_onnx(
     path = Path(path)
     copied = copy.deepcopy(module).cpu().eval().requires_grad_(False)
     call, sample, names = call_of(copied, example, axes, lengths, state, outputs)
-    if outputs is not None and len(outputs) != len(names):
-        raise UserError(f"the module has {len(names)} outputs, and {len(outputs)} names are given")
     with _quiet(), torch.no_grad():
         dims = {axis: torch.export.Dim(axis) for axis in sample.sizes()}
         shapes = tuple(
@@ -99,7 +97,12 @@ def to_onnx(
             call, tuple(sample.inputs.values()), dynamic_shapes=(shapes,), strict=False
         )
         written = torch.onnx.export(
-            program, dynamo=True, verbose=False, input_names=list(sample.inputs), output_names=names
+            program,
+            dynamo=True,
+            verbose=False,
+            input_names=list(sample.inputs),
+            output_names=names,
+            dynamic_shapes=(shapes,),
         )
         assert written is not None
         _forget_sources(written.model)
@@ -141,7 +144,7 @@ def call_of(
     if example is None and isinstance(module, Recurrent | Reordered):
         call = LayerCall(module, lengths, state)
         sample = layer_example(call, generator)
-        return call, sample, list(outputs or ["output", *(f"{n}_n" for n in call.fields())])
+        return call, sample, _named(call, outputs, ["output", *(f"{n}_n" for n in call.fields())])
     if example is None:
         if state:
             raise UserError(
@@ -153,12 +156,23 @@ def call_of(
         if lengths or state:
             raise UserError("with an example, lengths and state are entries of it")
         sample = users_example(example, axes)
-    count = None if outputs is None else len(outputs)
-    call = ModelCall(module, tuple(sample.inputs), count)
+    call = ModelCall(module, tuple(sample.inputs))
     with torch.no_grad():
         found = len(call(*sample.inputs.values()))
     usual = ["output", *(f"output_{k}" for k in range(1, found))]
-    return call, sample, list(outputs or usual)
+    return call, sample, _named(call, outputs, usual)
+
+
+def _named(
+    call: LayerCall | ModelCall, outputs: Sequence[str] | None, usual: list[str]
+) -> list[str]:
+    """The names that the outputs get; the call then returns as many."""
+    if outputs is None:
+        return usual
+    if not 0 < len(outputs) <= len(usual):
+        raise UserError(f"the module has {len(usual)} outputs, and {len(outputs)} names are given")
+    call.outputs = len(outputs)
+    return list(outputs)
 
 
 def _check(
@@ -229,6 +243,8 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             # PyTorch's own use of what it is about to remove.
             warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
+            # One name for one size at several inputs is what is meant.
+            warnings.filterwarnings("ignore", r"# The axis name: \w+ will not be used", UserWarning)
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

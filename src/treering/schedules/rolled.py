@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 Several = Sequence[Tensor]
+Stepped = tuple[Several, Several]
 
 
 def over_time(
-    step: Callable[[Several, Several, Several], tuple[Several, Several]],
+    step: Callable[[Several, Several, Several], Stepped],
     carry: Several,
     inputs: Several,
     shared: Several,

@@ -12,7 +12,7 @@ from torch import Tensor
 from treering._types import State, map_tensors
 from treering.cells.abstract import AffineCell, Cell, StepCell
 from treering.schedules.abstract import Call, Schedule
-from treering.schedules.rolled import Several, over_time
+from treering.schedules.rolled import Several, Stepped, over_time
 from treering.schedules.states import check_like, choose, leaves_of, rebuilt
 
 
@@ -72,7 +72,7 @@ class Sequential(Schedule):
         if lengths is not None:
             inputs.append(torch.arange(T, device=x.device).unsqueeze(1) < lengths)
 
-        def step(carry: Several, now: Several, shared: Several) -> tuple[Several, Several]:
+        def step(carry: Several, now: Several, shared: Several) -> Stepped:
             weights = dict(zip(call.weights, shared, strict=False))
             state, flags = rebuilt(start, carry), list(now[width:])
             if call.reset is not None:

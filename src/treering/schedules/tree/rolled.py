@@ -20,7 +20,7 @@ from treering._errors import UserError
 from treering._types import State, map_tensors
 from treering.cells.abstract import MergeCell
 from treering.schedules.abstract import Call
-from treering.schedules.rolled import Several, over_time, repeat, size_of
+from treering.schedules.rolled import Several, Stepped, over_time, repeat, size_of
 from treering.schedules.states import choose, leaves_of, rebuilt
 from treering.schedules.tree.state import ROOM, TreeState, count_after
 
@@ -150,7 +150,7 @@ def _left(call: Call) -> tuple[State | Tensor, TreeState]:
         alone = alone | call.reset
     valid = (time < (T if lengths is None else lengths)).expand(T, B)
 
-    def step(carry: Several, now: Several, shared: Several) -> tuple[Several, Several]:
+    def step(carry: Several, now: Several, shared: Several) -> Stepped:
         *fields, alone, valid = now
         state, leaf = rebuilt(leaves, carry), rebuilt(leaves, fields)
         grown = cell.merge(dict(zip(names, shared, strict=True)), state, leaf)
