@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-slow check format clean
+.PHONY: demo test test-slow check format tables clean
 
 demo: $(VENV)/.package
 	$(BIN)/treering demo
@@ -23,6 +23,9 @@ check: $(VENV)/.tools
 format: $(VENV)/.tools
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+tables: $(VENV)/.tools
+	PYTHONPATH=tests $(BIN)/python -m conformance.features
 
 $(VENV)/.package: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

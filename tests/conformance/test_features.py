@@ -1,12 +1,20 @@
 """Every feature of the table in docs/features.md on every registered layer."""
 
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 import treering as tr
 
 from .cases import REGISTERED, Case
 from .features import FEATURES, Feature
+from .features.page import THEMES, page
 
+ROOT = Path(__file__).parents[2]
 RUNS = [
     pytest.param(
         feature,
@@ -18,8 +26,54 @@ RUNS = [
     if feature.check is not None
     for case in REGISTERED
 ]
+ELSEWHERE = [feature for feature in FEATURES if feature.tests is not None]
 
 
 @pytest.mark.parametrize(("feature", "case"), RUNS)
 def test_feature(feature: Feature, case: Case):
     feature.run(case)
+
+
+@pytest.fixture(scope="module")
+def collected() -> list[str]:
+    """Node ids, slow tests too, of the files that rows point to."""
+    files = sorted({str(feature.tests).partition("::")[0] for feature in ELSEWHERE})
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "", *files]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+# Longest first, so that "lstm" is not found in "ql-lstm".
+A_LAYER = re.compile("|".join(sorted(tr.layers.names(), key=len, reverse=True)))
+
+
+@pytest.mark.parametrize("feature", ELSEWHERE, ids=lambda feature: feature.place)
+def test_what_a_row_points_to_exists_for_every_layer(feature: Feature, collected: list[str]):
+    ids = [line for line in collected if line.partition("[")[0] == feature.tests]
+    assert ids
+    if feature.over_layers_in is None:
+        named = {name for line in ids for name in A_LAYER.findall(line.partition("[")[2])}
+        assert named >= set(tr.layers.names())
+        return
+    path = ROOT / str(feature.tests).partition("::")[0]
+    functions = [
+        node
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and node.name == feature.over_layers_in
+    ]
+    assert "for name in tr.layers.names()" in ast.unparse(functions[0])
+
+
+def test_every_theme_is_on_the_page():
+    assert {feature.theme for feature in FEATURES} == set(THEMES)
+
+
+def test_rows_have_names_of_their_own():
+    assert len({feature.place for feature in FEATURES}) == len(FEATURES)
+    titles = [(feature.theme, feature.title) for feature in FEATURES]
+    assert len(set(titles)) == len(titles)
+
+
+def test_the_page_is_what_the_features_say():
+    text = (ROOT / "docs" / "features.md").read_text(encoding="utf-8")
+    assert text == page(), "run make tables"

@@ -276,7 +276,7 @@ def constructor_messages(case: Case) -> None:
         cls(2, 3, foo=1)
 
 
-@feature(THEME, "nn.LSTM's exception and text for wrong input, packed or not")
+@feature(THEME, "nn.LSTM's exception and text for wrong input")
 def input_messages(case: Case) -> None:
     ours, theirs = small(case), nn.LSTM(I, H)
     for x in (

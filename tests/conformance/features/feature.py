@@ -46,7 +46,9 @@ class Feature:
     """One row of the table.
 
     check: asserts numbers on one layer. tests: in place of a check, a test elsewhere that runs for
-    every layer, as its node id without parameters. slow: layers for which the check takes seconds.
+    every layer, as its node id without parameters. over_layers_in: where that is one test for all
+    layers, the function beside it that goes over them. slow: layers for which the check takes
+    seconds.
     """
 
     theme: str
@@ -56,6 +58,7 @@ class Feature:
     tests: str | None
     exceptions: tuple[Refused | Absent, ...]
     slow: Which
+    over_layers_in: str | None = None
 
     def exception(self, name: str) -> Refused | Absent | None:
         """What is different for the layer called `name`, if anything is."""
@@ -110,12 +113,13 @@ def feature(
     return register
 
 
-def tested_at(theme: str, title: str, tests: str, *exceptions: Refused | Absent) -> None:
+def backed_by(theme: str, title: str, tests: str, over_layers_in: str | None = None) -> None:
     """Register a test elsewhere as a row of the table.
 
     `test_features.py` looks its node ids up: there must be one for every layer.
     """
-    FEATURES.append(Feature(theme, title, tests, None, tests, exceptions, nowhere))
+    place = tests.removeprefix("tests/")
+    FEATURES.append(Feature(theme, title, place, None, tests, (), nowhere, over_layers_in))
 
 
 def merging(layer: type[Recurrent]) -> bool:

@@ -13,7 +13,9 @@ from conformance.features.feature import Refused, feature, without_step_options
 
 THEME = "Options"
 NONE = Refused(
-    without_step_options, "unknown option of", "the cell has no state that enters a matrix"
+    without_step_options,
+    "unknown option of",
+    "an option of recurrent gates: merges, and gates that read the input alone, have none",
 )
 
 
