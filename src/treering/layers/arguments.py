@@ -48,6 +48,16 @@ def check_dropout(dropout: Any, num_layers: int) -> None:
         )
 
 
+def check_input(kind: str, x: Any, low: int, high: int) -> None:
+    """Refuse what is no tensor, or has another number of axes, in nn.LSTM's words."""
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"{kind}: Expected input to be a Tensor or a PackedSequence, got {type(x).__name__}"
+        )
+    if x.dim() not in (low, high):
+        raise ValueError(f"{kind}: Expected input to be {low}D or {high}D, got {x.dim()}D instead")
+
+
 def refuse_lengths(lengths: Tensor | None) -> None:
     """Beside packed input, lengths could only contradict it."""
     if lengths is not None:

@@ -20,6 +20,7 @@ from treering.layers.arguments import (
     check_dropout,
     check_flags,
     check_hidden,
+    check_input,
     check_sizes,
     choose_state,
     map_state,
@@ -242,10 +243,7 @@ class Recurrent(nn.Module):
                 f"a bidirectional {type(self).__name__} cannot step: its reverse direction starts"
                 " at the last token; use bidirectional=False for streaming"
             )
-        if x_t.dim() not in (1, 2):
-            raise ValueError(
-                f"{type(self).__name__}: Expected input to be 1D or 2D, got {x_t.dim()}D instead"
-            )
+        check_input(type(self).__name__, x_t, 1, 2)
         x, state, batched = self._enter(x_t.unsqueeze(-2 if self.batch_first else 0), state)
         outputs, last = self._run(x, state, None, None, "all")
         y, last = self._leave(outputs, last, batched)
@@ -279,8 +277,7 @@ class Recurrent(nn.Module):
     ) -> Any:
         """PackedSequence in, PackedSequence with the same indices out; states in user order."""
         padded, lengths = pad_packed_sequence(packed)
-        if reset is not None and self.batch_first:
-            reset = reset.t()
+        reset = self._time_first(reset, batched=True)
         x, state, _ = self._enter(padded, state, time_first=True)
         seen: list[Inner] | None = [] if return_states else None
         outputs, last = self._run(x, state, lengths, reset, "all", seen)
@@ -295,13 +292,7 @@ class Recurrent(nn.Module):
         self, x: Tensor, state: State | Tensor | None, time_first: bool = False
     ) -> tuple[Tensor, State | None, bool]:
         """Check x and bring it to (T, B, I); give an unbatched state its batch axis."""
-        kind = type(self).__name__
-        if not isinstance(x, Tensor):
-            raise TypeError(
-                f"{kind}: Expected input to be a Tensor or a PackedSequence, got {type(x).__name__}"
-            )
-        if x.dim() not in (2, 3):
-            raise ValueError(f"{kind}: Expected input to be 2D or 3D, got {x.dim()}D instead")
+        check_input(type(self).__name__, x, 2, 3)
         if x.size(-1) != self.input_size:
             raise ShapeError(
                 "input.size(-1) must be equal to input_size. Expected"

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from treering._errors import UserError, nearest
 from treering._types import Inner, State, map_tensors
-from treering.layers.arguments import choose_state, refuse_lengths, refuse_reorder
+from treering.layers.arguments import check_input, choose_state, refuse_lengths, refuse_reorder
 from treering.layers.recurrent import Recurrent
 from treering.schedules import orders
 from treering.unroll import check_lengths
@@ -115,11 +115,7 @@ class Reordered(nn.Module):
 
     def reorder(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
         """The layer's input in reading order, and that order (T, B)."""
-        if x.dim() not in (2, 3):
-            raise ValueError(
-                f"{type(self.layer).__name__}: Expected input to be 2D or 3D, got"
-                f" {x.dim()}D instead"
-            )
+        check_input(type(self.layer).__name__, x, 2, 3)
         time_axis = 1 if self.layer.batch_first and x.dim() == 3 else 0
         T = x.shape[time_axis]
         B = x.shape[1 - time_axis] if x.dim() == 3 else 1
