@@ -280,6 +280,8 @@ def test_the_operator_keeps_pytorchs_contract():
     torch.library.opcheck(torch.ops.treering.run.default, (given, name))
 
 
+# PyTorch's own import, when the compiler is first loaded.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["lstm", "ql-gru", "min-lstm", "pr-lstm"])
 def test_inductor(name: str):
