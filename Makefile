@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-slow check format tables clean
+.PHONY: demo test test-slow check format tables peers clean
 
 demo: $(VENV)/.package
 	$(BIN)/treering demo
@@ -26,6 +26,10 @@ format: $(VENV)/.tools
 
 tables: $(VENV)/.tools
 	PYTHONPATH=tests $(BIN)/python -m conformance.features
+
+peers: $(VENV)/.tools
+	$(PIP) torchrecurrent minGRU-pytorch
+	PYTHONPATH=tests $(BIN)/python -m peers
 
 $(VENV)/.package: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -19,6 +19,22 @@ backed_by(
     "tests/conformance/test_compile.py::test_state_and_reset",
 )
 
+backed_by(
+    COMPILE,
+    "ONNX with free batch and time (`tr.export.to_onnx`): onnxruntime gives PyTorch's numbers",
+    "tests/export/test_onnx.py::test_every_layer",
+)
+backed_by(
+    COMPILE,
+    "ONNX of several layers and both directions, with and without `lengths`",
+    "tests/export/test_onnx.py::test_layers_and_directions",
+)
+backed_by(
+    COMPILE,
+    "int8 weights (`tr.export.quantize`): the numbers of the rounded matrices",
+    "tests/export/test_int8.py::test_the_copy_is_the_layer_of_its_matrices",
+)
+
 PROCESSES = "Many processes"
 backed_by(
     PROCESSES,
