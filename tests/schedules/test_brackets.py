@@ -97,7 +97,7 @@ def test_carried_on(tree: tr.Tree, table: dict[int, str], outputs: str):
 def test_token_by_token(tree: tr.Tree, table: dict[int, str]):
     cell, state = BracketCell(), None
     for n, text in table.items():
-        outputs, state, _ = run(cell, tokens(1, first=n), tree, state)
+        outputs, state, *_ = run(cell, tokens(1, first=n), tree, state)
         assert cell.read(outputs) == [[text]]
 
 

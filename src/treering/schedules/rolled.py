@@ -71,13 +71,14 @@ def repeat(
     def turn(*flat: Any) -> Any:
         return tuple(body(flat[:width], flat[width], flat[width + 1 :]))
 
+    # PyTorch declares a tuple of one for it.
+    start: Any = tuple(carry)
     if torch.compiler.is_dynamo_compiling():
-        start: Any = tuple(carry)
         looped = while_loop(
             lambda *now: test(*now, number), lambda *now: turn(*now, number, *shared), start
         )
         return list(looped)
-    return list(while_loop_op(test, turn, tuple(carry), (number, *shared)))
+    return list(while_loop_op(test, turn, start, (number, *shared)))
 
 
 def size_of(scalar: Tensor, at_least: int) -> int:
