@@ -32,6 +32,7 @@ from treering.schedules.sequential import Sequential
 from treering.schedules.states import last_valid
 from treering.schedules.tree import Tree
 
+CUDNN_STEPS = 65_535
 REFERENCE = "reference"
 AUTO = "auto"
 
@@ -83,6 +84,9 @@ def _aten_refuses(call: Call) -> str | None:
         return "oneDNN has no projections, and without it PyTorch's operator is a loop as well"
     if torch.is_autocast_enabled(call.x.device.type):
         return "under autocast PyTorch's operators keep the state in low precision"
+    if call.x.device.type == "cuda" and call.x.shape[0] > CUDNN_STEPS:
+        # https://github.com/pytorch/pytorch/issues/133751
+        return f"cuDNN stops at {CUDNN_STEPS} time steps"
     if not call.x.is_floating_point():
         return f"dtype {call.x.dtype} is not a floating-point type"
     if torch.compiler.is_compiling():

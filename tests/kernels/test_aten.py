@@ -3,15 +3,20 @@
 Legend: T time, B batch, H hidden.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import flop_counter
 from torch.utils.flop_counter import FlopCounterMode
 
+import treering as tr
+from treering import dispatch
 from treering.kernels import aten
+from treering.schedules.abstract import Call
 
 T, B, H = 4, 2, 3
 
@@ -60,3 +65,18 @@ def test_a_formula_of_pytorchs_own_is_left_alone(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(flop_counter, "flop_registry", {})
     aten.count_operations()
     assert flop_counter.flop_registry.keys() == theirs.keys()
+
+
+@pytest.mark.parametrize(("steps", "refused"), [(65_535, False), (65_536, True)])
+def test_more_steps_than_cudnn_takes(steps: int, refused: bool, monkeypatch: pytest.MonkeyPatch):
+    """On a GPU that only its tensor's shape pretends to."""
+    calls: list[Call] = []
+    choose = dispatch.choose
+    monkeypatch.setattr(
+        dispatch, "choose", lambda *given: calls.append(given[-1]) or choose(*given)
+    )
+    tr.LSTM(2, 3)(torch.zeros(T, 1, 2))
+    with FakeTensorMode():
+        call = replace(calls[0], x=torch.empty(steps, 1, 2, device="cuda"))
+    kernel = next(kernel for kernel in dispatch.KERNELS if kernel.name == "aten-lstm")
+    assert (kernel.refuses(call) == "cuDNN stops at 65535 time steps") == refused
