@@ -43,9 +43,9 @@ tests/conformance/test_features.py -k contract.hx` runs one for every layer. A l
 registered is held to all of them the same day.
 
 Numbers are compared with something else than the code that made them: the token-by-token run, \
-each sequence alone, torch.nn, the cell's formula, finite differences; in float64 to 1e-9 or closer \
-but for the rows that are about low precision. How other libraries do on the checks that they can \
-take is in [peers](peers.md).
+each sequence alone, torch.nn, the cell's formula, finite differences; in float64 to 1e-9 or \
+closer but for the rows that are about low precision. How other libraries do on the checks that \
+they can take is in [peers](peers.md).
 """
 
 
