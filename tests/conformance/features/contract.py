@@ -63,6 +63,12 @@ def proj_size(case: Case) -> None:
     assert y.shape == (5, 3, 2)
     assert state.h.shape == (1, 3, 2)
     assert state.c.shape == (1, 3, 3)
+    for wrong in (-1, 3, 4):
+        agree(
+            lambda p=wrong: tr.LSTM(4, 3, proj_size=p),
+            lambda p=wrong: nn.LSTM(4, 3, proj_size=p),
+            "LSTM",
+        )
 
 
 @feature(THEME, "batch_first, which moves input, output and reset and not the state")
