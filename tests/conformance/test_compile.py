@@ -143,7 +143,7 @@ def test_brackets(bracket: Any):
     assert_as_eager(layer, run, draw(17, B, 2), a_state(layer), lengths=lengths_of(17))
 
 
-@pytest.mark.parametrize("name", ["lstm", "pr-rnn"])
+@pytest.mark.parametrize("name", ["lstm", pytest.param("pr-rnn", marks=pytest.mark.slow)])
 def test_reordered(name: str):
     layer = tr.Reordered(Case(name, {}).build())
     run = compiled(layer, dynamic=True)

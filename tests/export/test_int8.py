@@ -89,7 +89,7 @@ def test_a_model_with_its_embedding():
     assert not torch.equal(copied(ids, lengths), model(ids, lengths))
 
 
-@pytest.mark.parametrize("name", ["lstm", "pr-rnn"])
+@pytest.mark.parametrize("name", ["lstm", pytest.param("pr-rnn", marks=pytest.mark.slow)])
 def test_the_file_is_four_times_smaller(name: str, tmp_path: Path):
     """The exporter must not multiply the matrices out again into fp32 constants."""
     layer = tr.layers.get(name)(96, 96)
