@@ -39,7 +39,8 @@ def assert_equal(found: Sequence[Any], wanted: Any, at: object) -> None:
     for got, want in zip(found, tensors_of(wanted), strict=True):
         assert got.shape == tuple(want.shape), at
         scale = max(1.0, float(want.abs().max()))
-        assert float((torch.from_numpy(got) - want).abs().max()) / scale < 1e-5, at
+        bound = 1e-9 if want.dtype == torch.float64 else 1e-5
+        assert float((torch.from_numpy(got) - want).abs().max()) / scale < bound, at
 
 
 def visible(last: Any) -> Any:
@@ -50,13 +51,15 @@ def visible(last: Any) -> Any:
 @torch.no_grad()
 def hold_layer(layer: Any, path: Path, *, lengths: bool) -> None:
     """Export once, then compare at every batch and time."""
+    inner = layer.layer if isinstance(layer, tr.Reordered) else layer
+    # Layers among the parameters of a test were drawn before its seed was set.
+    inner.reset_parameters()
     tr.export.to_onnx(layer, path, lengths=lengths)
     session = session_of(path)
-    inner = layer.layer if isinstance(layer, tr.Reordered) else layer
     for T in TIMES:
         for B in BATCHES:
             shape = (B, T) if inner.batch_first else (T, B)
-            x = torch.randn(*shape, inner.input_size)
+            x = torch.randn(*shape, inner.input_size, dtype=next(inner.parameters()).dtype)
             n = lengths_of(T, B) if lengths else None
             y, last = layer(x, lengths=n)
             given = {"input": x.numpy()} | ({} if n is None else {"lengths": n.numpy()})
@@ -94,7 +97,8 @@ def test_two_layers_in_both_directions_batch_first(tmp_path: Path):
     "layer",
     [
         tr.PRLSTM(4, 5, schedule=tr.Tree("left")),
-        tr.QLLSTM(4, 5, block_size=3, bounded=True),
+        # What a block adds past the gates makes rounding grow with T: held in double precision.
+        tr.QLLSTM(4, 5, block_size=3, bounded=True, dtype=torch.float64),
         tr.MinLSTM(4, 5, schedule=tr.Sequential()),
         tr.Reordered(tr.GRU(4, 5, batch_first=True)),
     ],
