@@ -114,6 +114,9 @@ def states(layer: Recurrent, kind: str, B: int, batched: bool, seed: int) -> tup
     leading = (count, B) if batched else (count,)
     if kind == "none":
         return None, True
+    if kind == "ones for nn.LSTM":
+        ones = like.detach().new_ones(*leading, layer.hidden_size)
+        return (ones, ones), B == 0
     if kind in ("zeros for nn.LSTM", "zeros for nn.GRU"):
         zero = like.detach().new_zeros(*leading, layer.hidden_size)
         if kind == "zeros for nn.LSTM":
@@ -243,6 +246,8 @@ def calls(draw: Any, name: str) -> Drawn:
         kinds += ["zeros for nn.LSTM"]
     if not (careful and pair):
         kinds += ["zeros for nn.GRU"]
+    if not careful and not pair:
+        kinds += ["ones for nn.LSTM"]
     kind = draw(st.sampled_from(kinds))
     state, right = states(layer, kind, B, batched, seed)
     if not right:

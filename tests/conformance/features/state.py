@@ -92,6 +92,27 @@ def plain_tuples(case: Case) -> None:
     test_layouts.test_a_state_may_be_plain_tuples(case)
 
 
+@feature(THEME, "zeros (L*D, B, H), a pair as nn.LSTM's `init_hidden` makes them, start any layer")
+def zeros(case: Case) -> None:
+    layer, x = case.build(num_layers=2, bidirectional=True), draw(5, 3, 2)
+    y, last = layer(x)
+    zero = x.new_zeros(4, 3, 3)
+    for start in ((zero, zero), [zero, zero]):
+        z, end = layer(x, start)
+        assert torch.equal(z, y)
+        assert type(end) is type(last)
+        test_layouts.same_state(end, last)
+    alone = zero[:, 0]
+    torch.testing.assert_close(layer(x[:, 0], (alone, alone))[0], y[:, 0], rtol=1e-12, atol=1e-13)
+    if getattr(last, "_fields", ()) == ("h", "c"):
+        return
+    # Nothing else of that shape passes for a start, and no gradient is lost on the way.
+    for other in (zero + 1e-9, torch.zeros_like(zero, requires_grad=True)):
+        for wrong in ((zero, other), (other, zero)):
+            with pytest.raises(ValueError, match=r"hidden|state|hx"):
+                layer(x, wrong)
+
+
 @feature(THEME, "a state that does not fit is refused, whatever it is")
 def wrong_states(case: Case) -> None:
     layer, x = case.build(num_layers=2), draw(5, 3, 2)
