@@ -11,26 +11,32 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._C._functorch import peek_interpreter_stack
 from torch.autograd import forward_ad
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from treering._errors import UserError, nearest
 from treering._types import Hidden, HiddenCell, State
 from treering.cells.abstract import AffineCell, Cell, MergeCell, StepCell
 from treering.cells.gru import GRUCell
 from treering.cells.lstm import LSTMCell
+from treering.cells.pr_lstm import PRLSTMCell
+from treering.cells.pr_rnn import PRRNNCell
 from treering.cells.regularised import RegularisedCell
 from treering.cells.rnn import RNNCell
 from treering.kernels import aten
+from treering.kernels.native import library
+from treering.kernels.native import tree as native_tree
 from treering.schedules.abstract import Call, Schedule
 from treering.schedules.scan import Scan
 from treering.schedules.sequential import Sequential
 from treering.schedules.states import last_valid
-from treering.schedules.tree import Tree
+from treering.schedules.tree import Tree, program
 
 CUDNN_STEPS = 65_535
 REFERENCE = "reference"
@@ -45,7 +51,9 @@ class Kernel:
     cell: type[Cell]
     schedule: type[Schedule]
     refuses: Callable[[Call], str | None]
-    run: Callable[[Call], tuple[Tensor, State]]
+    run: Callable[[Call], tuple[Any, State]]
+    note: Callable[[Call], str] | None = None
+    """What `explain` adds for this very call."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +128,127 @@ def _aten_run(call: Call) -> tuple[Tensor, State]:
     return outputs, HiddenCell(*last) if isinstance(cell, LSTMCell) else Hidden(*last)
 
 
-KERNELS: tuple[Kernel, ...] = tuple(
-    Kernel(f"aten-{name}", cell, Sequential, _aten_refuses, _aten_run)
-    for name, cell in (("lstm", LSTMCell), ("gru", GRUCell), ("rnn", RNNCell))
+def _native_refuses(call: Call) -> str | None:
+    """What no kernel of our own in C++ can do."""
+    missing = library.status().missing
+    if missing is not None:
+        return missing
+    if call.x.device.type != "cpu":
+        return f"it runs on the CPU, and the input is on {call.x.device.type}"
+    if call.x.dtype != torch.float32:
+        return f"it computes in float32, and the input is {call.x.dtype}"
+    if torch.is_autocast_enabled("cpu"):
+        return "under autocast products run in low precision, which it does not"
+    if _is_transformed(call):
+        return "it has no rule for vmap and forward mode"
+    if _get_current_dispatch_mode_stack():
+        return "a mode that counts or replaces PyTorch's operators would not see it"
+    if call.x.shape[1] == 0:
+        return "the batch is empty"
+    return None
+
+
+FEWEST_TOKENS = 16
+"""Below this many, writing a tree's merges down costs more than running them faster saves."""
+
+
+def _tree_refuses(call: Call) -> str | None:
+    assert isinstance(call.schedule, Tree)
+    if call.schedule.group is not None:
+        return "a tree over several processes exchanges states between its rounds"
+    if call.x.shape[0] * call.x.shape[1] < FEWEST_TOKENS:
+        return f"for fewer than {FEWEST_TOKENS} tokens its preparation takes longer than it saves"
+    return None
+
+
+def _native_tree_refuses(call: Call) -> str | None:
+    return _native_refuses(call) or _tree_refuses(call)
+
+
+def _shared_refuses(call: Call) -> str | None:
+    reason = _tree_refuses(call)
+    if reason is None and _is_transformed(call):
+        reason = "under vmap and forward mode values cannot be compared"
+    if reason is None and _leaves(call) is None:
+        reason = "the tokens differ too much, or need gradients of their own, to merge equal ones"
+    return reason
+
+
+def _leaves(call: Call) -> tuple[Tensor, Tensor] | None:
+    """Equal tokens: numbers (T, B) and places, if blocks of them are to be merged once.
+
+    Where the input wants a gradient every token's is another, so nothing is shared.
+    """
+    if call.x.requires_grad and torch.is_grad_enabled():
+        return None
+    return program.equal_tokens(call.x)
+
+
+def _tree_run(call: Call, native: bool) -> tuple[Any, State]:
+    cell, w = call.cell, call.weights
+    assert isinstance(cell, MergeCell)
+    leaves = _leaves(call)
+    shared = leaves is not None
+    if leaves is None and call.lengths is not None:
+        leaves = program.tokens_alone(call.x.shape[0], call.lengths)
+    numbers, places = (None, None) if leaves is None else leaves
+    merges = program.program_of(call, numbers, shared)
+    x = call.x.flatten(0, 1)
+    x = x if places is None else x.index_select(0, places)
+    carried = program.carried_rows_of(call)
+    if not native:
+        return program.answer(call, merges, program.execute(cell, w, x, carried, merges))
+    parts = ["leaf", "merge", *(f"refine{r}" for r in range(len(w) // (1 + cell.bias) - 2))]
+    names = [f"{kind}_{part}" for part in parts for kind in ("weight", "bias")]
+
+    def reference(x: Tensor, carried: Any, given: Any) -> tuple[Tensor, Tensor]:
+        weights = {n: t for n, t in zip(names, given, strict=True) if t is not None}
+        state = None if carried is None else HiddenCell(*carried)
+        h, c = program.execute(cell, weights, x, state, merges)
+        return h, c
+
+    given = [w.get(name) for name in names]
+    rounds = native_tree.Merges(
+        merges.rows, merges.left, merges.right, merges.round_end, lambda: merges.uses
+    )
+    pool = HiddenCell(*native_tree.merge_all(x, carried, given, rounds, reference))
+    return program.answer(call, merges, pool)
+
+
+def _tree_note(call: Call) -> str:
+    leaves = _leaves(call)
+    if leaves is None:
+        return ""
+    shared, alone = (
+        program.program_of(call, *given).merges for given in ((leaves[0], True), (None, False))
+    )
+    return f", equal blocks merged once: {shared:,} of {alone:,} merges"
+
+
+KERNELS: tuple[Kernel, ...] = (
+    *(
+        Kernel(f"aten-{name}", cell, Sequential, _aten_refuses, _aten_run)
+        for name, cell in (("lstm", LSTMCell), ("gru", GRUCell), ("rnn", RNNCell))
+    ),
+    Kernel(
+        "native-pr-lstm",
+        PRLSTMCell,
+        Tree,
+        _native_tree_refuses,
+        partial(_tree_run, native=True),
+        _tree_note,
+    ),
+    *(
+        Kernel(
+            f"shared-{name}",
+            cell,
+            Tree,
+            _shared_refuses,
+            partial(_tree_run, native=False),
+            _tree_note,
+        )
+        for name, cell in (("pr-lstm", PRLSTMCell), ("pr-rnn", PRRNNCell))
+    ),
 )
 
 _requested: ContextVar[str | None] = ContextVar("treering_kernels", default=None)
@@ -164,6 +290,9 @@ def choose(schedule: Schedule, call: Call) -> Choice:
     choice = _choose(schedule, call, requested())
     listener = _listener.get()
     if listener is not None:
+        kernel = choice.kernel
+        if kernel is not None and kernel.note is not None:
+            choice = Choice(kernel, choice.reason + kernel.note(call))
         listener(choice.line(schedule))
     return choice
 

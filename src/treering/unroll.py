@@ -169,7 +169,7 @@ def _check(
             reset = reset & ~past_end(T, lengths).squeeze(-1)
     if state is not None:
         state = schedule.check_state(cell, state, B, x)
-    return Call(cell, weights, x, state, lengths, reset, outputs)
+    return Call(cell, weights, x, state, lengths, reset, outputs, schedule)
 
 
 @dataclass(frozen=True)

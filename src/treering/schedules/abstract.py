@@ -33,6 +33,7 @@ class Call:
     lengths: Tensor | None
     reset: Tensor | None
     wanted: Wanted
+    schedule: "Schedule"
 
 
 @dataclass(frozen=True)

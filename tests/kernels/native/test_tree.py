@@ -1,0 +1,214 @@
+"""PR-LSTM in C++ against the reference: outputs, states and all gradients, in float32.
+
+Errors are counted against float64, where the reference in float32 makes its own.
+
+Legend: T time, B batch, I input, H hidden, R refinements.
+"""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import treering as tr
+from conformance.observe import floats, fresh
+from treering._types import map_tensors
+from treering.kernels.native import library
+from treering.layers import Recurrent
+
+NATIVE = "native-pr-lstm"
+
+
+def test_the_library_is_built():
+    """Without it nothing below could fail."""
+    assert library.status().missing is None
+
+
+def doubled(state: Any) -> Any:
+    return map_tensors(lambda s: s.double() if s.is_floating_point() else s, state)
+
+
+def seen(
+    layer: Recurrent, x: Tensor, state: Any, kernel: str, wanted: str, **options: Any
+) -> list[Tensor]:
+    """Outputs, final state, and gradients of input, initial state and parameters."""
+    layer.zero_grad()
+    x = x.detach().clone().requires_grad_(x.requires_grad)
+    state = None if state is None else fresh(state)
+    with tr.use_kernels(kernel):
+        if wanted == "last":
+            y, last = layer.reduce(x, state=state, **options), None
+        else:
+            y, last = layer(x, state, **options)
+    heads = [y, *([] if last is None else floats(last))]
+    generator = torch.Generator().manual_seed(0)
+    weights = [torch.randn(h.shape, generator=generator) for h in heads]
+    loss = sum((h * w.to(h.dtype)).sum() for h, w in zip(heads, weights, strict=True))
+    into = [*([x] if x.requires_grad else []), *([] if state is None else floats(state))]
+    into += list(layer.parameters())
+    assert isinstance(loss, Tensor)
+    grads = torch.autograd.grad(loss, into, allow_unused=True, materialize_grads=True)
+    return [h.detach() for h in heads] + list(grads)
+
+
+def assert_as_exact(layer: Recurrent, x: Tensor, state: Any, wanted: str, **options: Any) -> None:
+    """No further from float64 than a few times the reference in float32 is."""
+    kernel = seen(layer, x, state, NATIVE, wanted, **options)
+    plain = seen(layer, x, state, "reference", wanted, **options)
+    layer.double()
+    wide = x.detach().double().requires_grad_(x.requires_grad)
+    state = None if state is None else doubled(state)
+    exact = seen(layer, wide, state, "reference", wanted, **options)
+    layer.float()
+    for made, by_reference, right in zip(kernel, plain, exact, strict=True):
+        scale = float(right.abs().max()) if right.numel() else 0.0
+        allowed = 4 * float((by_reference - right).abs().max()) + 3e-6 * scale + 1e-9
+        assert float((made - right).abs().max()) <= allowed
+
+
+def build(I: int, H: int, R: int = 1, schedule: Any = None, **options: Any) -> Recurrent:  # noqa: E741
+    torch.manual_seed(2)
+    return tr.PRLSTM(I, H, refinements=R, schedule=schedule, **options)
+
+
+@pytest.mark.parametrize("H", [1, 7, 50, 64, 100, 137])
+@pytest.mark.parametrize(("T", "batch"), [(17, 1), (16, 3), (63, 3), (5, 33)])
+@pytest.mark.parametrize("wanted", ["last", "all"])
+def test_sizes(H: int, T: int, batch: int, wanted: str):
+    layer, x = build(5, H), torch.randn(T, batch, 5, requires_grad=True)
+    assert_as_exact(layer, x, None, wanted)
+
+
+@pytest.mark.parametrize("schedule", [tr.Tree("left"), tr.Tree("random", seed=1)], ids=str)
+@pytest.mark.parametrize("R", [0, 1, 2])
+def test_brackets_and_refinements(schedule: tr.Tree, R: int):
+    layer, x = build(3, 8, R, schedule), torch.randn(23, 2, 3, requires_grad=True)
+    assert_as_exact(layer, x, None, "all")
+    assert_as_exact(layer, x, None, "last")
+
+
+@pytest.mark.parametrize("options", [{"bias": False}, {"num_layers": 2, "bidirectional": True}])
+def test_options(options: dict[str, Any]):
+    layer, x = build(3, 8, **options), torch.randn(19, 3, 3, requires_grad=True)
+    assert_as_exact(layer, x, None, "all")
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("wanted", ["last", "all"])
+def test_lengths_resets_and_carried_states(ragged: bool, wanted: str):
+    layer, x = build(3, 8), torch.randn(21, 4, 3, requires_grad=True)
+    lengths = torch.tensor([21, 1, 8, 20])
+    before = torch.tensor([5, 1, 3, 4]) if ragged else None
+    with torch.no_grad():
+        _, state = layer(torch.randn(5, 4, 3), lengths=before)
+    reset = torch.arange(21 * 4).view(21, 4) % 13 == 5
+    assert_as_exact(layer, x, state, wanted)
+    assert_as_exact(layer, x, None, wanted, lengths=lengths)
+    assert_as_exact(layer, x, state, wanted, lengths=lengths, reset=reset)
+
+
+@pytest.mark.parametrize("symbols", [1, 2, 3])
+def test_shared_tokens(symbols: int):
+    layer = build(3, 16)
+    x = torch.nn.functional.one_hot(torch.randint(symbols, (40, 32)), 3).float()
+    assert "merged once" in str(tr.explain(layer, x))
+    assert_as_exact(layer, x, None, "last")
+    assert_as_exact(layer, x, None, "all", lengths=torch.arange(32) + 9)
+
+
+def test_only_what_is_asked_for():
+    """Frozen parameters get no gradient, and the others theirs."""
+    layer, x = build(3, 8), torch.randn(20, 2, 3, requires_grad=True)
+    wanted = seen(layer, x, None, "reference", "last")
+    for name in ("weight_merge_l0", "bias_leaf_l0"):
+        layer.get_parameter(name).requires_grad_(False)
+    with tr.use_kernels(NATIVE):
+        layer.reduce(x).sum().backward()
+    assert layer.get_parameter("weight_merge_l0").grad is None
+    assert layer.get_parameter("weight_leaf_l0").grad is not None
+    assert len(wanted) == 2 + 6
+
+
+def test_two_threads_give_the_same_bits():
+    layer, x = build(24, 40), torch.randn(65, 9, 24, requires_grad=True)
+    one = seen(layer, x, None, NATIVE, "all")
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        two = seen(layer, x, None, NATIVE, "all")
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_derivatives_of_derivatives_and_a_second_pass():
+    layer, x = build(3, 4), torch.randn(20, 2, 3, requires_grad=True)
+    found = []
+    for kernel in (NATIVE, "reference"):
+        with tr.use_kernels(kernel):
+            (g,) = torch.autograd.grad(layer.reduce(x).square().sum(), x, create_graph=True)
+            found.append(torch.autograd.grad(g.square().sum(), [x, *layer.parameters()]))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
+    with tr.use_kernels(NATIVE):
+        y = layer.reduce(x).sum()
+    (first,) = torch.autograd.grad(y, x, retain_graph=True)
+    (second,) = torch.autograd.grad(y, x)
+    torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-7)
+
+
+def test_nan_is_not_hidden():
+    layer, x = build(3, 4), torch.randn(20, 2, 3)
+    x[4, 1, 0] = float("nan")
+    with tr.use_kernels(NATIVE):
+        y, _ = layer(x)
+    assert torch.isfinite(y[:4]).all()
+    assert torch.isfinite(y[:, 0]).all()
+    assert torch.isnan(y[4:, 1]).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda layer, x: (layer.double(), x.double()), "computes in float32"),
+        (lambda layer, x: (layer, x[:2]), "fewer than 16 tokens"),
+        (lambda layer, x: (layer, x[:, :0]), "the batch is empty"),
+    ],
+)
+def test_refusals(change: Any, reason: str):
+    layer, x = change(build(3, 4), torch.randn(20, 2, 3))
+    with tr.use_kernels(NATIVE), pytest.raises(ValueError, match=reason):
+        layer(x)
+
+
+SHAPES = st.tuples(*(st.integers(1, n) for n in (40, 5, 6, 40)), st.integers(0, 2), st.booleans())
+
+
+def any_shape(shape: tuple[int, int, int, int, int, bool]) -> None:
+    T, batch, I, H, R, last = shape  # noqa: E741
+    if T * batch < 16:
+        T += 16
+    layer, x = build(I, H, R), torch.randn(T, batch, I, requires_grad=True)
+    assert_as_exact(layer, x, None, "last" if last else "all")
+
+
+@given(SHAPES)
+@settings(max_examples=40, deadline=None)
+def test_random_shapes(shape: tuple[int, int, int, int, int, bool]):
+    any_shape(shape)
+
+
+@pytest.mark.slow
+@given(SHAPES)
+@settings(max_examples=1000, deadline=None)
+def test_a_thousand_random_shapes(shape: tuple[int, int, int, int, int, bool]):
+    any_shape(shape)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("T", "batch", "H"), [(4096, 3, 64), (257, 33, 256), (40, 128, 256)])
+def test_large(T: int, batch: int, H: int):
+    layer, x = build(16, H), torch.randn(T, batch, 16, requires_grad=True)
+    assert_as_exact(layer, x, None, "last")
