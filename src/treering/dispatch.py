@@ -130,7 +130,7 @@ def _aten_run(call: Call) -> tuple[Tensor, State]:
 
 def _native_refuses(call: Call) -> str | None:
     """What no kernel of our own in C++ can do."""
-    missing = library.status().missing
+    missing = library.missing()
     if missing is not None:
         return missing
     if call.x.device.type != "cpu":

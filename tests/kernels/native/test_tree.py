@@ -24,7 +24,7 @@ NATIVE = "native-pr-lstm"
 
 def test_the_library_is_built():
     """Without it nothing below could fail."""
-    assert library.status().missing is None
+    assert library.missing() is None
 
 
 def doubled(state: Any) -> Any:

@@ -45,6 +45,10 @@ class _Back(ctypes.Structure):
     )
 
 
+library.declare("tr_tree_forward", TreeCall=_Call)
+library.declare("tr_tree_backward", TreeCall=_Call, TreeBack=_Back)
+
+
 class Merges(NamedTuple):
     """Which rows of the pool are merged, and when.
 
@@ -107,7 +111,7 @@ class _MergeAll(torch.autograd.Function):
             shapes = ((N, 3, H), (M, 5, H), (R, M, 4, H), (R, M, H), (R, M, H))
             kept = [x.new_empty(shape) for shape in shapes]
         call = _describe(merges, x, weights, pools, kept)
-        library.load().tr_tree_forward(ctypes.byref(call.structure))
+        library.load().tr_tree_forward(call.structure)
         if kept is not None:
             ctx.set_materialize_grads(False)
             ctx.merges, ctx.reference, ctx.kept = merges, reference, kept
@@ -142,7 +146,7 @@ class _MergeAll(torch.autograd.Function):
             ctypes.cast(refine_w, _P),
             ctypes.cast(refine_b, _P),
         )
-        library.load().tr_tree_backward(ctypes.byref(call.structure), ctypes.byref(back))
+        library.load().tr_tree_backward(call.structure, back)
         carried = [
             rows[N:] if need else None
             for rows, need in zip(of_leaves, (needs_h, needs_c), strict=True)
