@@ -55,7 +55,8 @@ class Run(NamedTuple):
     """What `unroll` returns.
 
     outputs: (T, B, O), zero where a sequence has ended; (B, O) if only the last was asked for.
-    state: the state after each sequence's own last token, fit to be passed back in.
+    state: the state after each sequence's own last token, fit to be passed back in; what it is
+        where the call said that it is not wanted is nobody's affair.
     ran: one line naming the schedule and the kernel that ran, and why.
     inner: states and gates at every token, if they were asked for.
     """

@@ -31,6 +31,7 @@ def unroll(
     reset: Tensor | None = None,
     outputs: Literal["all", "last"] = "all",
     inner: bool = False,
+    carry: bool = True,
 ) -> Run:
     """Run `cell` with `weights` over x (T, B, I) and return `Run(outputs, state, ran)`.
 
@@ -42,6 +43,7 @@ def unroll(
     outputs: "all" (T, B, O), or "last", (B, O), each sequence's own last one, where a schedule
         can save work that way.
     inner: also return the cell's states and gates at every token, `Run.inner`; with all outputs.
+    carry: False if nobody asks for `Run.state`, which may then be None; some kernels save work.
 
     Under autocast matrix products run in low precision, everything else, states and outputs too,
     in the precision of the weights.
@@ -54,7 +56,7 @@ def unroll(
     if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
         return _traced(cell, weights, x, state, schedule, lengths, reset, outputs, inner)
     wanted: Wanted = "states" if inner and outputs == "all" else outputs
-    call = _check(cell, weights, x, state, schedule, lengths, reset, wanted)
+    call = _check(cell, weights, x, state, schedule, lengths, reset, wanted, carry)
     if torch.compiler.is_exporting():
         (result, last), ran = schedule.rolled(call), "the exported program's own loops"
     else:
@@ -131,6 +133,7 @@ def _check(
     lengths: Tensor | None,
     reset: Tensor | None,
     outputs: Wanted,
+    carry: bool = True,
 ) -> Call:
     if not isinstance(cell, schedule.accepts):
         kinds = " or ".join(kind.__name__ for kind in schedule.accepts)
@@ -169,7 +172,7 @@ def _check(
             reset = reset & ~past_end(T, lengths).squeeze(-1)
     if state is not None:
         state = schedule.check_state(cell, state, B, x)
-    return Call(cell, weights, x, state, lengths, reset, outputs, schedule)
+    return Call(cell, weights, x, state, lengths, reset, outputs, schedule, carry)
 
 
 @dataclass(frozen=True)

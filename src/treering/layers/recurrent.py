@@ -372,7 +372,10 @@ class Recurrent(nn.Module):
         wanted: Asked,
         seen: list[Inner] | None = None,
     ) -> tuple[Tensor, Any]:
-        """All layers and directions over x (T, B, I); what happens inside is added to `seen`."""
+        """All layers and directions over x (T, B, I); what happens inside is added to `seen`.
+
+        With only the last output, no state.
+        """
         if reset is not None and self.bidirectional:
             raise UserError(
                 "reset cannot be used with bidirectional=True: the reverse direction meets the"
@@ -386,10 +389,13 @@ class Recurrent(nn.Module):
             top = level == self.num_layers - 1
             here = states[len(finals) : len(finals) + self.num_directions]
             part: Asked = wanted if top else "all"
-            x, last = self._run_level(level, x, here, lengths, reset, part, seen)
+            carry = wanted == "all"
+            x, last = self._run_level(level, x, here, lengths, reset, part, seen, carry)
             finals += last
             if self.dropout and not top:
                 x = F.dropout(x, self.dropout, self.training)
+        if wanted == "last":
+            return x, None
         return x, map_tensors(lambda *parts: torch.stack(parts), *finals)
 
     def _run_level(
@@ -401,6 +407,7 @@ class Recurrent(nn.Module):
         reset: Tensor | None,
         wanted: Asked,
         seen: list[Inner] | None = None,
+        carry: bool = True,
     ) -> tuple[Tensor, list[State]]:
         """One layer's directions over x (T, B, I)."""
         sides, finals = [], []
@@ -418,6 +425,7 @@ class Recurrent(nn.Module):
                 reset=reset,
                 outputs=wanted,
                 inner=seen is not None,
+                carry=carry,
             )
             finals.append(ran.state)
             if ran.inner is not None and seen is not None:

@@ -34,6 +34,8 @@ class Call:
     reset: Tensor | None
     wanted: Wanted
     schedule: "Schedule"
+    carry: bool = True
+    """Whether anybody asks for the state to go on with."""
 
 
 @dataclass(frozen=True)

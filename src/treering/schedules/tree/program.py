@@ -178,9 +178,7 @@ def _rows(field: Tensor) -> Tensor:
     return field.squeeze(-1).long() - 1
 
 
-def _without_unused(
-    recorder: Recorder, rows: int, outputs: Tensor, state: TreeState
-) -> Program:
+def _without_unused(recorder: Recorder, rows: int, outputs: Tensor, state: TreeState) -> Program:
     """The recorded rounds without merges that nothing comes of.
 
     A ragged batch merges rows side by side that only some sequences have.
@@ -260,8 +258,9 @@ def carried_rows_of(call: Call) -> State | None:
     )
 
 
-def answer(call: Call, program: Program, pool: State) -> tuple[Any, TreeState]:
-    """What the call wants, and the state to go on with, out of the pool."""
+def answer(call: Call, program: Program, pool: State) -> tuple[Any, Any]:
+    """What the call wants, and the state to go on with if it is asked for, out of the pool."""
+
     def taken(rows: Tensor) -> State:
         return map_tensors(lambda f: F.embedding(rows.clamp(min=0), f), pool)
 
@@ -269,9 +268,11 @@ def answer(call: Call, program: Program, pool: State) -> tuple[Any, TreeState]:
         empty = (rows < 0).unsqueeze(-1)
         return map_tensors(lambda f: f.masked_fill(empty, 0), taken(rows))
 
-    blocks, folds = (held(part[0]) for part in program.state[:2])
     rows = taken(program.outputs)
     outputs = rows if call.wanted == "states" else call.cell.output(rows)
+    if not call.carry:
+        return outputs, None
+    blocks, folds = (held(part[0]) for part in program.state[:2])
     return outputs, TreeState(blocks, folds, program.state.length.to(call.x.device))
 
 
