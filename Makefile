@@ -6,13 +6,13 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .PHONY: demo test test-slow check format tables peers clean
 
-demo: $(VENV)/.package
+demo: $(VENV)/.native
 	$(BIN)/treering demo
 
-test: check
+test: check $(VENV)/.native
 	$(BIN)/python -m pytest --numprocesses logical
 
-test-slow: $(VENV)/.tools
+test-slow: $(VENV)/.tools $(VENV)/.native
 	$(BIN)/python -m pytest --numprocesses logical -m slow
 
 check: $(VENV)/.tools
@@ -24,17 +24,25 @@ format: $(VENV)/.tools
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-tables: $(VENV)/.tools
+tables: $(VENV)/.tools $(VENV)/.native
 	PYTHONPATH=tests $(BIN)/python -m conformance.features
 
 peers: $(VENV)/.tools
 	$(PIP) torchrecurrent minGRU-pytorch
 	PYTHONPATH=tests $(BIN)/python -m peers
 
+# The C++ kernels, compiled where the editable install finds them.
+native:
+	$(PYTHON) hatch_build.py
+
+$(VENV)/.native: $(VENV)/.package hatch_build.py $(wildcard $(NATIVE)/*.cpp $(NATIVE)/*.h)
+	$(BIN)/python hatch_build.py
+	touch $@
+
 $(VENV)/.package: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(PIP) --editable .
+	TREERING_BUILD=0 $(PIP) --editable .
 	touch $@
 
 $(VENV)/.tools: $(VENV)/.package
@@ -42,4 +50,4 @@ $(VENV)/.tools: $(VENV)/.package
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist runs .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist runs .pytest_cache .ruff_cache .hypothesis $(NATIVE)/*.so

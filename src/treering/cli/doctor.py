@@ -13,6 +13,7 @@ from treering.cli.options import Flag
 from treering.cli.runs import processor
 from treering.cli.streams import plain_table, print_json, standard_output
 from treering.dispatch import requested
+from treering.kernels.native import library
 from treering.tasks.text import locate
 
 
@@ -28,6 +29,7 @@ def examine() -> dict[str, Any]:
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "onednn": torch.backends.mkldnn.is_available(),
         "gpu": torch.cuda.get_device_name() if gpu else "none found by PyTorch",
+        "native": library.status(),
         "kernels": requested(),
         "data": _data(),
     }

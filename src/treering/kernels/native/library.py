@@ -1,32 +1,143 @@
-"""The shared library of C++ kernels: found and loaded at first use."""
+"""The compiled kernels: found and loaded by ctypes, at first use.
+
+There is one library for each target (avx512, avx2, portable), all from the same sources. The best
+one that the processor runs is chosen, or what the environment variable TREERING_TARGET names.
+"""
 
 import ctypes
-from functools import lru_cache
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
+
+from treering._errors import UserError, nearest
+
+# Of what isa.cpp exports; raised together with `tr_abi` there.
+ABI = 1
+TARGETS = ("avx512", "avx2", "portable")
+FOLDER = Path(__file__).parent
+_NOT_BUILT = FOLDER / "not_built.txt"
+_BUILD = "run `make native` in the checkout, or install treering again"
+
+_asked: ContextVar[str | None] = ContextVar("treering_target", default=None)
+_declared: dict[str, tuple[tuple[str, Any], ...]] = {}
 
 
-class Status(NamedTuple):
-    """target: the instructions in use; missing: why there is no library. One of them is None."""
+def declare(function: str, *arguments: Any, **structures: type[ctypes.Structure]) -> None:
+    """Say what a function of isa.cpp takes, in order: ctypes types, or structures by reference.
 
-    target: str | None
-    missing: str | None
+    >>> class _TreeCall(ctypes.Structure):
+    ...     _fields_ = (("given", ctypes.c_size_t),)
+    >>> declare("tr_of_mine", _TreeCall, ctypes.c_int)  # doctest: +SKIP
 
-
-@lru_cache(maxsize=1)
-def _open() -> tuple[ctypes.CDLL | None, Status]:
-    found = sorted(Path(__file__).parent.glob("_treering*.so"))
-    if not found:
-        return None, Status(None, "the C++ kernels are not built")
-    return ctypes.CDLL(str(found[0])), Status("avx512", None)
-
-
-def status() -> Status:
-    return _open()[1]
+    A structure has its name in C++, underscores in front aside; one that is called otherwise here
+    follows as `TreeCall=Call`. `load` compares their sizes. The function then takes the structure
+    itself, and raises MemoryError where the kernel had too little memory.
+    """
+    named = ((kind.__name__.lstrip("_"), kind) for kind in arguments)
+    _declared[function] = (*named, *structures.items())
+    _open.cache_clear()
 
 
 def load() -> ctypes.CDLL:
-    library, state = _open()
-    if library is None:
-        raise RuntimeError(state.missing)
+    """The library of the target in use. Errors: UserError where there is none, with the reason."""
+    reason = missing()
+    if reason is not None:
+        raise UserError(reason)
+    return _open(target())
+
+
+def missing() -> str | None:
+    """Why there are no native kernels here, in one line; None where there are."""
+    try:
+        _open(target())
+    except (OSError, UserError) as error:
+        return str(error)
+    return None
+
+
+def status() -> str:
+    """The target in use, or why there is none."""
+    reason = missing()
+    if reason is not None:
+        return f"none: {reason}"
+    older = "; older than its sources, run `make native`" if stale() else ""
+    return f"{target()} (of {', '.join(targets())}){older}"
+
+
+def stale() -> bool:
+    """Whether a checkout's library is older than the sources beside it."""
+    sources = [*FOLDER.glob("*.h"), *FOLDER.glob("*.cpp")]
+    built = (FOLDER / f"{target()}.so").stat().st_mtime
+    return any(source.stat().st_mtime > built for source in sources)
+
+
+def target() -> str:
+    """What `use_target` or TREERING_TARGET asks for, else the best that the processor runs."""
+    name = _asked.get() or os.environ.get("TREERING_TARGET")
+    return targets()[0] if name is None else _checked(name)
+
+
+@contextmanager
+def use_target(name: str) -> Iterator[None]:
+    """Within the block run the kernels of one target. Errors: UserError if it cannot run here."""
+    token = _asked.set(_checked(name))
+    try:
+        yield
+    finally:
+        _asked.reset(token)
+
+
+def _checked(name: str) -> str:
+    if name not in TARGETS:
+        raise UserError(nearest(name, TARGETS, "target"))
+    if name not in targets():
+        raise UserError(f"target {name!r} does not run here; {', '.join(targets())} do")
+    return name
+
+
+@cache
+def targets() -> tuple[str, ...]:
+    """All that were built and run on this processor, best first; at least `portable`."""
+    if not (FOLDER / "portable.so").exists():
+        why = f": {_NOT_BUILT.read_text(encoding='utf-8')}" if _NOT_BUILT.exists() else ""
+        raise UserError(" ".join(f"native kernels were not built{why}; {_BUILD}".split()))
+    runs = _checked_library("portable").tr_runs
+    runs.argtypes = (ctypes.c_char_p,)
+    built = (name for name in TARGETS if (FOLDER / f"{name}.so").exists())
+    return tuple(name for name in built if runs(name.encode()) == 1)
+
+
+def _checked_library(name: str) -> ctypes.CDLL:
+    path = FOLDER / f"{name}.so"
+    library = ctypes.CDLL(str(path))
+    if library.tr_abi() != ABI:
+        raise UserError(f"{path} has interface {library.tr_abi()}, wanted is {ABI}; {_BUILD}")
     return library
+
+
+@cache
+def _open(name: str) -> ctypes.CDLL:
+    library = _checked_library(name)
+    size_of = library.tr_size_of
+    size_of.argtypes, size_of.restype = (ctypes.c_char_p,), ctypes.c_size_t
+    for function, arguments in _declared.items():
+        bound = getattr(library, function)
+        bound.argtypes = [ctypes.POINTER(k) if _structure(k) else k for _, k in arguments]
+        bound.errcheck = _enough_memory
+        for there, kind in arguments:
+            if _structure(kind) and size_of(there.encode()) != ctypes.sizeof(kind):
+                raise UserError(f"{there} has another size in {library._name}; {_BUILD}")
+    return library
+
+
+def _structure(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, ctypes.Structure)
+
+
+def _enough_memory(code: int, function: Any, arguments: Any) -> None:
+    if code:
+        raise MemoryError("a native kernel could not get the memory that it needs")

@@ -1,0 +1,146 @@
+"""Compile the native kernels: for every wheel and editable install, and by hand in a checkout.
+
+`python hatch_build.py` (`make native`) puts the libraries beside their sources, where an editable
+install finds them. One library for each target, not one for all: the copies of std::vector's
+functions that each target compiles have the same names, and of equal names the linker keeps one,
+so that the portable code could come to call instructions that the processor lacks.
+
+Environment: CXX the compiler, CXXFLAGS and LDFLAGS further options, TREERING_BUILD=0 to leave the
+kernels out, TREERING_BUILD=1 to fail where they cannot be built.
+"""
+
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path("src/treering/kernels/native")
+SOURCES = ("isa.cpp", "threads.cpp")
+OPTIONS = (
+    *("-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno"),
+    *("-fPIC", "-shared", "-pthread", "-fvisibility=hidden"),
+)
+AVX2 = ("-mavx2", "-mfma")
+AVX512 = tuple(f"-mavx512{part}" for part in ("f", "bw", "cd", "dq", "vl"))
+# Floats in a register, and what the compiler may use: what `tr_runs` in isa.cpp asks for.
+PORTABLE = {"portable": (4, ())}
+X86 = {"avx2": (8, AVX2), "avx512": (16, (*AVX2, *AVX512, "-mprefer-vector-width=512"))}
+# Where there are no libraries, this file says why.
+NOT_BUILT = "not_built.txt"
+
+
+class BuildError(Exception):
+    """No compiler, or one that fails; the text says which."""
+
+
+class NoCompilerError(BuildError):
+    pass
+
+
+def targets() -> dict[str, tuple[int, tuple[str, ...]]]:
+    x86 = platform.machine().lower() in ("x86_64", "amd64") and sys.maxsize > 2**32
+    return {**PORTABLE, **(X86 if x86 else {})}
+
+
+def compiler() -> list[str]:
+    """$CXX, or the first C++ compiler found."""
+    if sys.platform == "win32":
+        raise NoCompilerError("native kernels are not built on Windows")
+    asked = os.environ.get("CXX")
+    for command in [asked] if asked else ["c++", "g++", "clang++"]:
+        words = shlex.split(command)
+        if words and shutil.which(words[0]):
+            return words
+    looked = f"CXX={asked} is not there" if asked else "no c++, g++ or clang++ on the PATH"
+    raise NoCompilerError(f"no C++ compiler: {looked}; install one (Debian: apt install g++)")
+
+
+def build(root: Path, out: Path) -> list[Path]:
+    """The libraries of all targets, compiled side by side; an old one is replaced whole."""
+    words = compiler()
+    symbols = [] if sys.platform == "darwin" else ["-Wl,-Bsymbolic"]
+    more = [shlex.split(os.environ.get(name, "")) for name in ("CXXFLAGS", "LDFLAGS")]
+
+    def one(target: str) -> Path:
+        width, options = targets()[target]
+        library, unfinished = out / f"{target}.so", out / f".{target}.{os.getpid()}.so"
+        defines = (f"-DTR_WIDTH={width}", f"-DTR_TARGET={target}")
+        sources = [str(root / FOLDER / name) for name in SOURCES]
+        command = [*words, *OPTIONS, *options, *defines, *more[0], *sources]
+        command += ["-o", str(unfinished), *symbols, *more[1]]
+        done = subprocess.run(command, stderr=subprocess.PIPE, encoding="utf-8", errors="replace")
+        if done.returncode:
+            unfinished.unlink(missing_ok=True)
+            said = "\n".join(done.stderr.splitlines()[:20])
+            raise BuildError(f"{shlex.join(command)} failed:\n{said}")
+        unfinished.replace(library)
+        return library
+
+    with ThreadPoolExecutor(os.cpu_count()) as side_by_side:
+        return list(side_by_side.map(one, targets()))
+
+
+def platform_tag() -> str:
+    """As in a wheel's name. A universal Python of macOS gets a library for this processor."""
+    tag = sysconfig.get_platform().replace("universal2", platform.machine())
+    return tag.replace("-", "_").replace(".", "_")
+
+
+def get_build_hook() -> Any:
+    """What hatchling asks for; without hatchling this file is still a program."""
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+    class NativeKernels(BuildHookInterface[Any]):
+        def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+            root = Path(self.root)
+            editable = version == "editable"
+            self.out = root / FOLDER if editable else Path(tempfile.mkdtemp())
+            note = self.out / NOT_BUILT
+            try:
+                if os.environ.get("TREERING_BUILD") == "0":
+                    raise BuildError("TREERING_BUILD=0 left it out")
+                files = build(root, self.out)
+                note.unlink(missing_ok=True)
+                build_data["pure_python"] = False
+                build_data["tag"] = f"py3-none-{platform_tag()}"
+            except BuildError as reason:
+                if os.environ.get("TREERING_BUILD") == "1":
+                    raise
+                self.app.display_warning(f"treering is installed without native kernels: {reason}")
+                note.write_text(f"{reason}\n", encoding="utf-8")
+                files = [note]
+            if not editable:
+                inside = FOLDER.relative_to("src")
+                build_data["force_include"] |= {str(f): str(inside / f.name) for f in files}
+
+        def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+            if version != "editable":
+                shutil.rmtree(self.out)
+
+    return NativeKernels
+
+
+def main() -> int:
+    root = Path(__file__).parent
+    note = root / FOLDER / NOT_BUILT
+    try:
+        build(root, root / FOLDER)
+    except BuildError as reason:
+        print(f"treering runs without native kernels: {reason}", file=sys.stderr)
+        note.write_text(f"{reason}\n", encoding="utf-8")
+        # Sources that do not compile are a mistake; a machine without a compiler is none.
+        optional = isinstance(reason, NoCompilerError) and os.environ.get("TREERING_BUILD") != "1"
+        return 0 if optional else 1
+    note.unlink(missing_ok=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

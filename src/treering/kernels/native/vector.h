@@ -1,0 +1,75 @@
+// Vectors of W floats and the functions that gates are made of.
+//
+// W is what one register of the target holds: 16 (AVX-512), 8 (AVX2) or 4. All arithmetic is
+// written with the compiler's vector types, so one source serves every target.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#ifndef TR_WIDTH
+#error "define TR_WIDTH as the number of floats in a register of the target"
+#endif
+
+namespace TR_TARGET {
+
+constexpr size_t W = TR_WIDTH;
+typedef float V __attribute__((vector_size(4 * TR_WIDTH)));
+typedef int32_t VI __attribute__((vector_size(4 * TR_WIDTH)));
+typedef float VU __attribute__((vector_size(4 * TR_WIDTH), aligned(4)));
+
+inline V load(const float* p) { return *(const VU*)p; }
+inline void store(float* p, V v) { *(VU*)p = v; }
+inline V all(float s) { return V{} + s; }
+
+// The first n < W floats only; the rest is 0, or left alone.
+inline V load_part(const float* p, size_t n) {
+  V v{};
+  std::memcpy(&v, p, n * sizeof(float));
+  return v;
+}
+inline void store_part(float* p, V v, size_t n) { std::memcpy(p, &v, n * sizeof(float)); }
+
+inline V choose(VI mask, V yes, V no) { return (V)((mask & (VI)yes) | (~mask & (VI)no)); }
+inline V least(V a, V b) { return choose(a < b, a, b); }
+inline V most(V a, V b) { return choose(a > b, a, b); }
+
+// e^x for |x| <= 88, to about one unit in the last place: x = n ln 2 + r, |r| <= ln 2 / 2.
+inline V exp_bounded(V x) {
+  const V shifter = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+  V n = (x * all(1.44269504088896341f) + shifter) - shifter;
+  V r = x - n * all(0.693359375f);
+  r = r - n * all(-2.12194440e-4f);
+  V p = all(1.9875691500e-4f);
+  p = p * r + all(1.3981999507e-3f);
+  p = p * r + all(8.3334519073e-3f);
+  p = p * r + all(4.1665795894e-2f);
+  p = p * r + all(1.6666665459e-1f);
+  p = p * r + all(5.0000001201e-1f);
+  p = p * (r * r) + r + all(1.0f);
+  VI power = (__builtin_convertvector(n, VI) + 127) << 23;
+  return p * (V)power;
+}
+
+// NaN stays NaN: comparisons with it are false, so the bounds must be chosen on that side.
+inline V bounded(V x, float limit) {
+  V below = choose(x < all(-limit), all(-limit), x);
+  return choose(below > all(limit), all(limit), below);
+}
+
+inline V sigmoid(V x) { return all(1.0f) / (all(1.0f) + exp_bounded(-bounded(x, 87.0f))); }
+
+inline V tanh(V x) {
+  V b = bounded(x, 20.0f);
+  V large = all(1.0f) - all(2.0f) / (exp_bounded(b + b) + all(1.0f));
+  V s = b * b;
+  V p = all(-5.70498872745e-3f);
+  p = p * s + all(2.06390887954e-2f);
+  p = p * s + all(-5.37397155531e-2f);
+  p = p * s + all(1.33314422036e-1f);
+  p = p * s + all(-3.33332819422e-1f);
+  V small = p * s * b + b;
+  return choose((b > all(-0.625f)) & (b < all(0.625f)), small, large);
+}
+
+}  // namespace TR_TARGET
