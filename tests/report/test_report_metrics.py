@@ -130,7 +130,7 @@ def test_signs_and_widths_are_in_the_metrics_unit() -> None:
     assert wording.exact(95.678, PERPLEXITY) == "95.68"
 
 
-@pytest.mark.parametrize("metric", METRICS.values(), ids=str)
+@pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)
 def test_gain_and_way_know_the_direction(metric) -> None:
     chance = 0.5 if metric is ACCURACY else 5.0
     middle = (chance + metric.perfect) / 2
