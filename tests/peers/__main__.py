@@ -23,6 +23,9 @@ otherwise than the check asks. `fails`: it raises. `-`: it does not offer this.
 """
 
 
+SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
 def main() -> None:
     columns = (*PEERS, *OURS)
     versions = {peer.package: peer.version for peer in columns}
@@ -43,7 +46,7 @@ def main() -> None:
             if why:
                 if why not in notes:
                     notes.append(why)
-                mark += f" ({notes.index(why) + 1})"
+                mark += str(notes.index(why) + 1).translate(SUPERSCRIPTS)
             marks.append(mark)
         print(f"{title}: {marks}", flush=True)
         lines.append(f"| {title} | {' | '.join(marks)} |")

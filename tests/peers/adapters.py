@@ -125,14 +125,13 @@ class MinGRUPytorch(Peer):
 
 PEERS: tuple[Peer, ...] = (
     Torch("nn.LSTM", "torch", "LSTM"),
-    Torchrecurrent("torchrecurrent PeepholeLSTM", "torchrecurrent", "PeepholeLSTM"),
-    Torchrecurrent("torchrecurrent MGU", "torchrecurrent", "MGU"),
-    MinGRUPytorch("minGRU-pytorch minGRU", "minGRU-pytorch", "minGRU"),
-    MinGRUPytorch("minGRU-pytorch minLSTM", "minGRU-pytorch", "minLSTM"),
+    Torchrecurrent("Peephole-LSTM", "torchrecurrent", "PeepholeLSTM"),
+    Torchrecurrent("MGU", "torchrecurrent", "MGU"),
+    MinGRUPytorch("minGRU", "minGRU-pytorch", "minGRU"),
+    MinGRUPytorch("minLSTM", "minGRU-pytorch", "minLSTM"),
 )
 OURS: tuple[Peer, ...] = (
     Treering("tr.LSTM", "treering", "LSTM"),
-    Treering("tr.QLLSTM", "treering", "QLLSTM"),
     Treering("tr.PRLSTM", "treering", "PRLSTM"),
     Treering("tr.MinGRU", "treering", "MinGRU"),
 )

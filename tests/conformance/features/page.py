@@ -37,10 +37,10 @@ INTRODUCTION = """\
 
 <!-- made by `make tables`, from tests/conformance/features; a test compares -->
 
-Every mark is a test that ran: `yes` holds to numbers, `refused` ends in a message that says why, \
-`n/a` is tested to be absent. The last column names the check: `pytest -m "" \
-tests/conformance/test_features.py -k contract.hx` runs one for every layer. A layer that is \
-registered is held to all of them the same day.
+Every mark is a test that ran: `yes` holds to numbers, `no` is refused in a message that says why, \
+`n/a` is tested to be absent. The reasons are below each table, and the names of its checks: \
+`pytest -m "" tests/conformance/test_features.py -k contract.hx` runs one for every layer. A layer \
+that is registered is held to all of them the same day.
 
 Numbers are compared with something else than the code that made them: the token-by-token run, \
 each sequence alone, torch.nn, the cell's formula, finite differences; in float64 to 1e-9 or \
@@ -49,32 +49,32 @@ they can take is in [peers](peers.md).
 """
 
 
+SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹"
+
+
 def cell(feature: Feature, name: str, notes: list[str]) -> str:
     exception = feature.exception(name)
     if exception is None:
         return "yes"
     if exception.why not in notes:
         notes.append(exception.why)
-    return f"{feature.mark(name)} ({notes.index(exception.why) + 1})"
+    # A short word, so that all layers fit on a page.
+    mark = feature.mark(name).replace("refused", "no")
+    return mark + SUPERSCRIPTS[notes.index(exception.why) + 1]
 
 
 def section(theme: str, features: list[Feature]) -> list[str]:
     names = tr.layers.names()
     notes: list[str] = []
-    lines = [
-        f"## {theme}",
-        "",
-        f"| | {' | '.join(names)} | check |",
-        "|---" * (len(names) + 2) + "|",
-    ]
+    lines = [f"## {theme}", "", f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for feature in features:
         marks = [cell(feature, name, notes) for name in names]
-        place = feature.place.rpartition("::")[2] if feature.tests else feature.place
-        lines.append(f"| {feature.title} | {' | '.join(marks)} | `{place}` |")
+        lines.append(f"| {feature.title} | {' | '.join(marks)} |")
     lines.append("")
     if notes:
         lines += [f"{k}. {why}" for k, why in enumerate(notes, 1)] + [""]
-    return lines
+    checks = ", ".join(f"`{feature.place.rpartition('::')[2]}`" for feature in features)
+    return [*lines, f"Checks, row by row: {checks}.", ""]
 
 
 def page() -> str:
