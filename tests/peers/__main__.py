@@ -28,13 +28,13 @@ SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 def main() -> None:
     columns = (*PEERS, *OURS)
-    versions = {peer.package: peer.version for peer in columns}
-    listed = ", ".join(f"{name} {number}" for name, number in versions.items())
-    lines = [INTRODUCTION, f"With {listed}, Python {platform.python_version()}, on a CPU.", ""]
-    lines += [
-        f"| | {' | '.join(peer.title for peer in columns)} |",
-        "|---" * (len(columns) + 1) + "|",
-    ]
+    columns_of: dict[str, list[str]] = {}
+    for peer in columns:
+        columns_of.setdefault(f"{peer.package} {peer.version}", []).append(peer.title)
+    listed = "; ".join(f"{', '.join(names)}: {package}" for package, names in columns_of.items())
+    lines = [INTRODUCTION, f"{listed}. Python {platform.python_version()}, on a CPU.", ""]
+    lines.append(f"| | {' | '.join(peer.title for peer in columns)} |")
+    lines.append("|---" * (len(columns) + 1) + "|")
     notes: list[str] = []
     for title in CHECKS:
         marks = []
