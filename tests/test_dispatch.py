@@ -45,10 +45,12 @@ class TestExplain:
         assert str(explanation) == "\n".join(explanation.lines)
 
     def test_lengths_order_and_layout(self):
-        assert lines(tr.LSTM(2, 3), lengths=torch.tensor([5, 1, 2])) == [
+        wide, lengths = tr.LSTM(2, 3).double(), torch.tensor([5, 1, 2])
+        assert list(tr.explain(wide, X.double(), lengths).lines) == [
             "Sequential(): reference (aten-lstm: for sequences of different lengths the loop over"
-            " time is faster)"
+            " time is faster; native-lstm: it computes in float32, and the input is torch.float64)"
         ]
+        assert ": native-lstm (" in lines(tr.LSTM(2, 3), lengths=lengths)[0]
         assert ": aten-lstm (" in lines(tr.LSTM(2, 3), lengths=torch.tensor([5, 5, 5]))[0]
         assert ": aten-gru (" in lines(tr.Reordered(tr.GRU(2, 3, batch_first=True)))[0]
 
@@ -112,11 +114,11 @@ class TestRequests:
 
     def test_by_itself_the_reference_takes_over_with_the_reason(self):
         reset = torch.zeros(5, 3, dtype=torch.bool)
-        cell = tr.LSTM(2, 3)
-        ran = tr.unroll(cell.cell, cell.weights(0), X, reset=reset)
-        assert "reference (aten-lstm: a reset mask needs the loop over time)" in ran.ran
-        empty = tr.unroll(cell.cell, cell.weights(0), X[:, :0])
-        assert "reference (aten-lstm: the batch is empty)" in empty.ran
+        cell, x = tr.LSTM(2, 3).double(), X.double()
+        ran = tr.unroll(cell.cell, cell.weights(0), x, reset=reset)
+        assert "reference (aten-lstm: a reset mask needs the loop over time; native" in ran.ran
+        empty = tr.unroll(cell.cell, cell.weights(0), x[:, :0])
+        assert "reference (aten-lstm: the batch is empty; native" in empty.ran
 
     def test_requests_nest_and_end(self):
         with tr.use_kernels("reference"):

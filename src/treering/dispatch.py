@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,16 +21,19 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from treering._errors import UserError, nearest
-from treering._types import Hidden, HiddenCell, State
+from treering._types import Hidden, HiddenCell, State, Weights
 from treering.cells.abstract import AffineCell, Cell, MergeCell, StepCell
 from treering.cells.gru import GRUCell
-from treering.cells.lstm import LSTMCell
+from treering.cells.lstm import GATES, LSTMCell
+from treering.cells.nonlinear_gate_lstm import NonlinearGateLSTMCell
 from treering.cells.pr_lstm import PRLSTMCell
 from treering.cells.pr_rnn import PRRNNCell
+from treering.cells.ql_lstm import QLLSTMCell
 from treering.cells.regularised import RegularisedCell
 from treering.cells.rnn import RNNCell
 from treering.kernels import aten
 from treering.kernels.native import library
+from treering.kernels.native import step as native_step
 from treering.kernels.native import tree as native_tree
 from treering.schedules.abstract import Call, Schedule
 from treering.schedules.scan import Scan
@@ -225,10 +228,68 @@ def _tree_note(call: Call) -> str:
     return f", equal blocks merged once: {shared:,} of {alone:,} merges"
 
 
+def _native_step_refuses(call: Call) -> str | None:
+    reason = _native_refuses(call)
+    cell = call.cell
+    assert isinstance(cell, RegularisedCell)
+    if reason is not None:
+        return reason
+    if any(w.dtype != torch.float32 or w.device != call.x.device for w in call.weights.values()):
+        return "weights and input differ in dtype or device"
+    if call.wanted == "states":
+        return "inner states are asked for, which it does not keep"
+    if cell.layer_norm or cell.zoneout or "noise_hidden" in call.weights:
+        return "layer norm, zoneout and recurrent dropout need the loop over time"
+    if isinstance(cell, LSTMCell) and cell.proj_size:
+        return "projections need the loop over time"
+    if isinstance(cell, QLLSTMCell) and (cell.skip == "input" or cell.block_size):
+        return "a skip that looks at the input or at blocks needs the loop over time"
+    return None
+
+
+_FORMS: dict[type[Cell], Callable[[Any], native_step.Form]] = {
+    LSTMCell: lambda cell: native_step.lstm(),
+    GRUCell: lambda cell: native_step.gru(),
+    RNNCell: lambda cell: native_step.rnn(cell.nonlinearity),
+    QLLSTMCell: lambda cell: native_step.ql_lstm(
+        cell.shared_blocks, cell.skip, cell.alpha, cell.bounded
+    ),
+    NonlinearGateLSTMCell: lambda cell: native_step.nonlinear_gate_lstm(
+        [GATES.index(gate) for gate in cell.gates]
+    ),
+}
+
+
+def _native_step_run(call: Call) -> tuple[Tensor, State]:
+    cell = call.cell
+    assert isinstance(cell, RegularisedCell)
+    state = cell.initial_state(call.x.shape[1], call.x) if call.state is None else call.state
+
+    def reference(x: Tensor, given: Any, weights: Weights) -> tuple[Tensor, Any]:
+        again = replace(call, x=x, state=type(state)(*given), weights=weights, wanted="all")
+        return Sequential().run(again)
+
+    form = _FORMS[type(cell)](cell)
+    outputs, last = native_step.run(
+        form, call.x, state, call.weights, call.lengths, call.reset, reference
+    )
+    return (last[0] if call.wanted == "last" else outputs), type(state)(*last)
+
+
 KERNELS: tuple[Kernel, ...] = (
     *(
         Kernel(f"aten-{name}", cell, Sequential, _aten_refuses, _aten_run)
         for name, cell in (("lstm", LSTMCell), ("gru", GRUCell), ("rnn", RNNCell))
+    ),
+    *(
+        Kernel(f"native-{name}", cell, Sequential, _native_step_refuses, _native_step_run)
+        for name, cell in (
+            ("lstm", LSTMCell),
+            ("gru", GRUCell),
+            ("rnn", RNNCell),
+            ("ql-lstm", QLLSTMCell),
+            ("nonlinear-gate-lstm", NonlinearGateLSTMCell),
+        )
     ),
     Kernel(
         "native-pr-lstm",

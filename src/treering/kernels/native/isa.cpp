@@ -6,6 +6,7 @@
 #include <new>
 #include <stdexcept>
 
+#include "step.h"
 #include "tree.h"
 
 #define TR_EXPORT extern "C" __attribute__((visibility("default")))
@@ -32,7 +33,7 @@ int done(F&& f) {
 using namespace TR_TARGET;
 
 // To be raised whenever a function or structure below changes its meaning.
-TR_EXPORT int tr_abi() { return 1; }
+TR_EXPORT int tr_abi() { return 2; }
 
 TR_EXPORT const char* tr_target() { return TR_NAME(TR_TARGET); }
 
@@ -57,6 +58,8 @@ TR_EXPORT size_t tr_size_of(const char* structure) {
   if (!std::strcmp(structure, #name)) return sizeof(name)
   TR_SIZE(TreeCall);
   TR_SIZE(TreeBack);
+  TR_SIZE(StepCall);
+  TR_SIZE(StepBack);
 #undef TR_SIZE
   return 0;
 }
@@ -67,4 +70,12 @@ TR_EXPORT int tr_tree_forward(const TreeCall* call) {
 
 TR_EXPORT int tr_tree_backward(const TreeCall* call, const TreeBack* back) {
   return done([&] { TreeBackward(*call, *back).run(); });
+}
+
+TR_EXPORT int tr_step_forward(const StepCall* call) {
+  return done([&] { step_forward(*call); });
+}
+
+TR_EXPORT int tr_step_backward(const StepCall* call, const StepBack* back) {
+  return done([&] { step_backward(*call, *back); });
 }

@@ -1,0 +1,317 @@
+"""Step cells in C++ against the reference: outputs, states and all gradients, in float32.
+
+Errors are counted against float64, where the reference in float32 makes its own.
+
+Legend: T time, B batch, I input, H hidden.
+"""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+import treering as tr
+from conformance.observe import floats, fresh
+from treering._types import map_tensors
+from treering.kernels.native import library
+from treering.layers import Recurrent
+
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "lstm": [{}, {"bias": False}, {"weight_dropout": 0.2}],
+    "gru": [{}, {"bias": False}],
+    "rnn": [{}, {"nonlinearity": "relu"}, {"bias": False}],
+    "ql-lstm": [
+        {},
+        {"shared_blocks": 1},
+        {"shared_blocks": 4},
+        {"skip": "fixed", "alpha": -0.2},
+        {"skip": "channel"},
+        {"skip": "none"},
+        {"bounded": True},
+        {"skip": "fixed", "bounded": True},
+        {"skip": "channel", "bounded": True, "shared_blocks": 4},
+        {"bias": False},
+        {"bias": False, "shared_blocks": 1, "skip": "none"},
+    ],
+    "nonlinear-gate-lstm": [
+        {},
+        {"gates": "f"},
+        {"gates": "og"},
+        {"gates": "igo"},
+        {"bias": False},
+    ],
+}
+CASES = [(name, options) for name in OPTIONS for options in OPTIONS[name]]
+each_case = pytest.mark.parametrize(("name", "options"), CASES, ids=str)
+each_layer = pytest.mark.parametrize("name", OPTIONS)
+
+
+def test_the_library_is_built():
+    """Without it nothing below could fail."""
+    assert library.missing() is None
+
+
+def build(name: str, I: int, H: int, **options: Any) -> Recurrent:  # noqa: E741
+    """The layer, with no parameter left at a round initial value."""
+    torch.manual_seed(2)
+    layer = tr.layers.get(name)(I, H, **options)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return layer.eval()
+
+
+def doubled(state: Any) -> Any:
+    return map_tensors(lambda s: s.double(), state)
+
+
+def seen(layer: Recurrent, x: Tensor, state: Any, kernel: str, **options: Any) -> list[Tensor]:
+    """Outputs, final state, and gradients of input, initial state and parameters."""
+    x = x.detach().clone().requires_grad_(x.requires_grad)
+    state = None if state is None else fresh(state)
+    with tr.use_kernels(kernel):
+        y, last = layer(x, state, **options)
+    heads = [y, *floats(last)]
+    generator = torch.Generator().manual_seed(0)
+    weights = [torch.randn(h.shape, generator=generator) for h in heads]
+    loss = torch.stack([(h * w.to(h.dtype)).sum() for h, w in zip(heads, weights, strict=True)])
+    into = [*([x] if x.requires_grad else []), *([] if state is None else floats(state))]
+    into += [parameter for parameter in layer.parameters() if parameter.requires_grad]
+    grads = torch.autograd.grad(loss.sum(), into, allow_unused=True, materialize_grads=True)
+    return [h.detach() for h in heads] + list(grads)
+
+
+def assert_as_exact(layer: Recurrent, x: Tensor, state: Any = None, **options: Any) -> None:
+    """No further from float64 than a few times the reference in float32 is."""
+    kernel = seen(layer, x, state, f"native-{layer.name}", **options)
+    plain = seen(layer, x, state, "reference", **options)
+    layer.double()
+    wide = x.detach().double().requires_grad_(x.requires_grad)
+    exact = seen(layer, wide, None if state is None else doubled(state), "reference", **options)
+    layer.float()
+    for made, by_reference, right in zip(kernel, plain, exact, strict=True):
+        scale = float(right.abs().max()) if right.numel() else 0.0
+        allowed = 4 * float((by_reference - right).abs().max()) + 4e-6 * scale + 1e-9
+        assert float((made - right).abs().max()) <= allowed
+
+
+def carried(layer: Recurrent, batch: int) -> Any:
+    with torch.no_grad():
+        return layer(torch.randn(4, batch, layer.input_size))[1]
+
+
+def draw(T: int, batch: int, size: int) -> Tensor:
+    return torch.randn(T, batch, size, requires_grad=True)
+
+
+@each_case
+@pytest.mark.parametrize("H", [7, 50])
+def test_options(name: str, options: dict[str, Any], H: int):
+    layer = build(name, 5, H, **options)
+    assert_as_exact(layer, draw(17, 5, 5), carried(layer, 5))
+
+
+@each_layer
+@pytest.mark.parametrize("H", [1, 16, 64, 100, 137, 256])
+@pytest.mark.parametrize(("T", "batch"), [(1, 1), (2, 3), (3, 33)])
+def test_sizes(name: str, H: int, T: int, batch: int):
+    layer = build(name, 3, H)
+    assert_as_exact(layer, draw(T, batch, 3), carried(layer, batch))
+
+
+@each_layer
+@pytest.mark.parametrize(("T", "I", "H"), [(63, 1, 7), (257, 40, 24)])
+def test_longer(name: str, T: int, I: int, H: int):  # noqa: E741
+    assert_as_exact(build(name, I, H), draw(T, 3, I))
+
+
+@pytest.mark.slow
+@each_layer
+@pytest.mark.parametrize(("batch", "H"), [(1, 64), (9, 256)])
+def test_4096_tokens(name: str, batch: int, H: int):
+    assert_as_exact(build(name, 8, H), draw(4096, batch, 8))
+
+
+@each_layer
+def test_lengths_resets_and_carried_states(name: str):
+    layer, x = build(name, 3, 20), draw(21, 6, 3)
+    state = carried(layer, 6)
+    lengths = torch.tensor([2, 1, 21, 8, 21, 20])
+    reset = torch.arange(21 * 6).view(21, 6) % 13 == 5
+    reset[0, 2] = True
+    assert_as_exact(layer, x, state, lengths=lengths)
+    assert_as_exact(layer, x, state, reset=reset)
+    assert_as_exact(layer, x, state, lengths=lengths, reset=reset)
+    assert_as_exact(layer, x, None, lengths=lengths)
+
+
+@each_layer
+def test_layouts(name: str):
+    """Strided inputs, layers and directions."""
+    layer = build(name, 3, 8, num_layers=2, bidirectional=True, batch_first=True)
+    assert_as_exact(layer, draw(4, 19, 3), lengths=torch.tensor([3, 19, 1, 7]))
+    layer = build(name, 3, 8)
+    assert_as_exact(layer, draw(9, 1, 3).expand(9, 5, 3))
+    assert_as_exact(layer, torch.randn(3, 9, 5).transpose(0, 2).transpose(0, 1))
+    conjugate = torch.randn(9, 5, 3, dtype=torch.complex64).conj().imag
+    assert conjugate.is_neg()
+    assert_as_exact(layer, conjugate)
+
+
+@each_layer
+def test_last_output_alone(name: str):
+    layer, x, lengths = build(name, 3, 20), draw(9, 4, 3), torch.tensor([9, 1, 4, 4])
+    for options in ({}, {"lengths": lengths}):
+        found = []
+        for kernel in (f"native-{name}", "reference"):
+            with tr.use_kernels(kernel):
+                last = layer.reduce(x, **options)
+            found.append([last, *torch.autograd.grad(last.sum(), [x, *layer.parameters()])])
+        for made, right in zip(*found, strict=True):
+            torch.testing.assert_close(made, right, rtol=1e-4, atol=1e-5)
+
+
+@each_case
+@pytest.mark.parametrize(("batch", "H"), [(1, 256), (7, 100), (33, 64)])
+def test_two_threads_give_the_same_bits(name: str, options: dict[str, Any], batch: int, H: int):
+    layer, x = build(name, 24, H, **options), draw(33, batch, 24)
+    more = {"lengths": torch.arange(batch) % 33 + 1} if batch == 7 else {}
+    found, before = [], torch.get_num_threads()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        try:
+            found.append(seen(layer, x, None, f"native-{name}", **more))
+        finally:
+            torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+@each_layer
+def test_inference_gives_the_same_bits(name: str):
+    layer, x = build(name, 5, 40), draw(33, 3, 5)
+    with tr.use_kernels(f"native-{name}"):
+        y, last = layer(x)
+        with torch.no_grad():
+            again, last_again = layer(x)
+    assert torch.equal(y, again)
+    assert all(torch.equal(a, b) for a, b in zip(last, last_again, strict=True))
+
+
+@each_layer
+def test_only_what_is_asked_for(name: str):
+    """Frozen parameters get no gradient, and the others theirs."""
+    layer, x = build(name, 3, 8), torch.randn(20, 2, 3)
+    full = dict(zip(dict(layer.named_parameters()), seen(layer, x, None, "reference")[-len(
+        list(layer.parameters())) :], strict=True))  # fmt: skip
+    assert_as_exact(layer, x)
+    for frozen in full:
+        for parameter_name, parameter in layer.named_parameters():
+            parameter.requires_grad_(parameter_name != frozen)
+        assert_as_exact(layer, x)
+        assert_as_exact(layer, x.clone().requires_grad_())
+
+
+@each_layer
+def test_derivatives_of_derivatives_and_a_second_pass(name: str):
+    layer, x = build(name, 3, 4), draw(7, 2, 3)
+    lengths, state = torch.tensor([7, 3]), carried(layer, 2)
+    found = []
+    for kernel in (f"native-{name}", "reference"):
+        with tr.use_kernels(kernel):
+            y, last = layer(x, state, lengths=lengths)
+        into = [x, *layer.parameters()]
+        loss = (y**2).sum() + (last[0] ** 3).sum()
+        first = torch.autograd.grad(loss, into, create_graph=True)
+        penalty = torch.stack([(g**2).sum() for g in first]).sum()
+        second = torch.autograd.grad(penalty, into, retain_graph=True)
+        plain = torch.autograd.grad(loss, into, retain_graph=True)
+        again = torch.autograd.grad(loss, into)
+        found.append([*first, *second, *plain, *again])
+    for made, right in zip(*found, strict=True):
+        torch.testing.assert_close(made, right, rtol=1e-4, atol=1e-5)
+
+
+@each_layer
+def test_what_is_not_a_number_is_seen(name: str):
+    """NaN and infinity go where the reference has them, and no further."""
+    layer, x = build(name, 3, 20), torch.randn(6, 3, 3)
+    x[2, 1, 0] = float("nan")
+    x[3, 2] = float("inf")
+    found = []
+    for kernel in (f"native-{name}", "reference"):
+        with tr.use_kernels(kernel):
+            found.append(layer(x)[0])
+    torch.testing.assert_close(*found, equal_nan=True)
+
+
+class TestRefusals:
+    def refused(self, layer: Recurrent, x: Tensor, reason: str, **options: Any) -> None:
+        with tr.use_kernels(f"native-{layer.name}"), pytest.raises(ValueError, match=reason):
+            layer(x, **options)
+
+    def test_what_needs_the_loop(self):
+        x = torch.randn(5, 2, 3)
+        options: list[dict[str, Any]]
+        options = [{"layer_norm": True}, {"zoneout": 0.1}, {"recurrent_dropout": 0.1}]
+        for option in options:
+            self.refused(tr.LSTM(3, 4, **option), x, "need the loop over time")
+        self.refused(tr.LSTM(3, 4, proj_size=2), x, "projections need the loop")
+        self.refused(tr.QLLSTM(3, 4, skip="input"), x, "a skip that looks at the input")
+        self.refused(tr.QLLSTM(3, 4, block_size=2), x, "a skip that looks at the input")
+        self.refused(tr.LSTM(3, 4), x, "inner states", return_states=True)
+        self.refused(tr.LSTM(3, 4), torch.randn(5, 0, 3), "the batch is empty")
+
+    def test_other_kinds_of_numbers(self):
+        self.refused(tr.GRU(3, 4).double(), torch.randn(5, 2, 3).double(), "float32")
+        with torch.autocast("cpu", torch.bfloat16):
+            self.refused(tr.LSTM(3, 4), torch.randn(5, 2, 3), "under autocast")
+
+    def test_counted_operations(self):
+        """Those of the C++ code cannot be seen, so it does not run while somebody counts."""
+        layer, x = tr.QLLSTM(3, 4), torch.randn(5, 2, 3)
+        with FlopCounterMode(display=False) as counter:
+            layer(x)
+        assert counter.get_total_flops() == 2 * 5 * 2 * 2 * 4 * (3 + 4)
+
+
+def hypothetical(examples: int) -> Any:
+    drawn = given(
+        case=st.sampled_from(CASES),
+        sizes=st.tuples(*(st.integers(1, most) for most in (20, 40, 40, 80))),
+        ragged=st.booleans(),
+        resets=st.booleans(),
+        state=st.booleans(),
+        seed=st.integers(0, 1000),
+    )
+    return lambda test: settings(max_examples=examples, deadline=None)(drawn(test))
+
+
+def any_shape(
+    case: Any, sizes: tuple[int, ...], ragged: bool, resets: bool, state: bool, seed: int
+) -> None:
+    (name, options), (T, batch, I, H) = case, sizes  # noqa: E741
+    layer = build(name, I, H, **options)
+    torch.manual_seed(seed)
+    more: dict[str, Any] = {}
+    if ragged:
+        more["lengths"] = torch.randint(1, T + 1, (batch,))
+    if resets:
+        more["reset"] = torch.rand(T, batch) < 0.2
+    before = carried(layer, batch) if state else None
+    assert_as_exact(layer, draw(T, batch, I), before, **more)
+
+
+@hypothetical(50)
+def test_any_shape(**drawn: Any):
+    any_shape(**drawn)
+
+
+@pytest.mark.slow
+@hypothetical(1000)
+def test_a_thousand_shapes(**drawn: Any):
+    any_shape(**drawn)
