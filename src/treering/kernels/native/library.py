@@ -51,10 +51,18 @@ def load() -> ctypes.CDLL:
 
 
 def missing() -> str | None:
-    """Why there are no native kernels here, in one line; None where there are."""
+    """Why there are no native kernels here, in one line; None where there are.
+
+    Errors: UserError for a target asked for that does not run here.
+    """
+    if not (FOLDER / "portable.so").exists():
+        why = (
+            " ".join(_NOT_BUILT.read_text(encoding="utf-8").split()) if _NOT_BUILT.exists() else ""
+        )
+        return f"native kernels were not built{': ' if why else ''}{why}; {_BUILD}"
     try:
         _open(target())
-    except (OSError, UserError) as error:
+    except (OSError, _OtherLibraryError) as error:
         return str(error)
     return None
 
@@ -101,21 +109,23 @@ def _checked(name: str) -> str:
 
 @cache
 def targets() -> tuple[str, ...]:
-    """All that were built and run on this processor, best first; at least `portable`."""
-    if not (FOLDER / "portable.so").exists():
-        why = f": {_NOT_BUILT.read_text(encoding='utf-8')}" if _NOT_BUILT.exists() else ""
-        raise UserError(" ".join(f"native kernels were not built{why}; {_BUILD}".split()))
+    """All that were built and run on this processor, best first."""
     runs = _checked_library("portable").tr_runs
     runs.argtypes = (ctypes.c_char_p,)
     built = (name for name in TARGETS if (FOLDER / f"{name}.so").exists())
     return tuple(name for name in built if runs(name.encode()) == 1)
 
 
+class _OtherLibraryError(UserError):
+    """The library was built from other sources than this Python."""
+
+
 def _checked_library(name: str) -> ctypes.CDLL:
     path = FOLDER / f"{name}.so"
     library = ctypes.CDLL(str(path))
     if library.tr_abi() != ABI:
-        raise UserError(f"{path} has interface {library.tr_abi()}, wanted is {ABI}; {_BUILD}")
+        has = f"has interface {library.tr_abi()}, wanted is {ABI}"
+        raise _OtherLibraryError(f"{path} {has}; {_BUILD}")
     return library
 
 
@@ -125,12 +135,14 @@ def _open(name: str) -> ctypes.CDLL:
     size_of = library.tr_size_of
     size_of.argtypes, size_of.restype = (ctypes.c_char_p,), ctypes.c_size_t
     for function, arguments in _declared.items():
-        bound = getattr(library, function)
+        bound = getattr(library, function, None)
+        if bound is None:
+            raise _OtherLibraryError(f"{library._name} has no {function}; {_BUILD}")
         bound.argtypes = [ctypes.POINTER(k) if _structure(k) else k for _, k in arguments]
         bound.errcheck = _enough_memory
         for there, kind in arguments:
             if _structure(kind) and size_of(there.encode()) != ctypes.sizeof(kind):
-                raise UserError(f"{there} has another size in {library._name}; {_BUILD}")
+                raise _OtherLibraryError(f"{there} has another size in {library._name}; {_BUILD}")
     return library
 
 

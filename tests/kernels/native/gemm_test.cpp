@@ -1,0 +1,97 @@
+// Packed products against plain loops in double, at sizes around each tile's and panel's edge.
+#include "gemm.h"
+
+#include "check.h"
+
+using namespace TR_TARGET;
+
+static void close(float got, double want, double size, const char* what, size_t at) {
+  CHECK(std::fabs(got - want) <= 1e-6 * (1 + size), "%s at %zu: %g, not %g", what, at, got, want);
+}
+
+static void product(size_t M, size_t N, size_t K, size_t begin, size_t end) {
+  const size_t stride = N + 3;
+  const auto a = numbers(M * K), b = numbers(K * stride);
+  std::vector<float> packed(packed_columns(K, N)), c(M * N, 7.0f);
+  pack_columns(b.data(), stride, K, N, packed.data());
+  multiply(
+      begin, end, K, N, [&](size_t m) { return a.data() + m * K; }, packed.data(),
+      [&](size_t m) { return c.data() + m * N; });
+  for (size_t m = 0; m < M; m++)
+    for (size_t n = 0; n < N; n++) {
+      double sum = 0, size = 0;
+      for (size_t k = 0; k < K; k++) {
+        const double term = static_cast<double>(a[m * K + k]) * b[k * stride + n];
+        sum += term, size += std::fabs(term);
+      }
+      if (m >= begin && m < end)
+        close(c[m * N + n], sum, size, "product", m * N + n);
+      else
+        CHECK(c[m * N + n] == 7.0f, "row %zu was written", m);
+    }
+}
+
+static void sum_of_outer(size_t M, size_t N, size_t K, size_t begin, size_t end) {
+  const size_t stride = N + 2;
+  const auto a = numbers(K * M), b = numbers(K * N);
+  std::vector<float> out((M - 1) * stride + N, 0.5f), scratch;
+  outer(
+      begin, end, N, K, [&](size_t k) { return a.data() + k * M; },
+      [&](size_t k) { return b.data() + k * N; }, out.data(), stride, scratch);
+  for (size_t m = 0; m < M; m++)
+    for (size_t n = 0; n < N; n++) {
+      double sum = 0.5, size = 0.5;
+      for (size_t k = 0; m >= begin && m < end && k < K; k++) {
+        const double term = static_cast<double>(a[k * M + m]) * b[k * N + n];
+        sum += term, size += std::fabs(term);
+      }
+      close(out[m * stride + n], sum, size, "outer", m * N + n);
+    }
+  for (size_t m = 0; m + 1 < M; m++)
+    for (size_t n = N; n < stride; n++) CHECK(out[m * stride + n] == 0.5f, "beyond row %zu", m);
+}
+
+static void gates_of(size_t H, size_t K) {
+  constexpr int G = 3;
+  const size_t stride = K + 1;
+  const auto w = numbers(G * H * stride), bias = numbers(G * H);
+  std::vector<float> packed(panels(H) * W * G * K), packed_bias(panels(H) * W * G);
+  pack_gates(w.data(), stride, G, H, K, packed.data());
+  pack_bias(bias.data(), G, H, packed_bias.data());
+  for (size_t u = 0; u < panels(H) * W; u++)
+    for (int g = 0; g < G; g++) {
+      const size_t panel = u / W, lane = u % W;
+      const float b = packed_bias[(panel * G + g) * W + lane];
+      CHECK(b == (u < H ? bias[g * H + u] : 0.0f), "bias of unit %zu", u);
+      for (size_t k = 0; k < K; k++) {
+        const float got = packed[((panel * K + k) * G + g) * W + lane];
+        CHECK(got == (u < H ? w[(g * H + u) * stride + k] : 0.0f), "unit %zu, gate %d", u, g);
+      }
+    }
+  pack_bias(nullptr, G, H, packed_bias.data());
+  for (float b : packed_bias) CHECK(b == 0.0f, "no bias is not 0");
+}
+
+int main() {
+  for (size_t M : {1, 2, 5, 7, 13, 63})
+    for (size_t N : {1, 3, 4, 17, 63, 64, 130})
+      for (size_t K : {0, 1, 5, 257}) {
+        product(M, N, K, 0, M);
+        product(M, N, K, M / 3, M - M / 4);
+        sum_of_outer(M, N, K, 0, M);
+        sum_of_outer(M, N, K, M / 3, M - M / 4);
+      }
+  sum_of_outer(9, 5, 513, 0, 9);
+  for (size_t H : {1, 3, 4, 15, 16, 17, 33})
+    for (size_t K : {1, 7}) gates_of(H, K);
+  // Blocks are as equal as possible and leave nothing out.
+  for (size_t n = 0; n < 40; n++) {
+    size_t next = 5;
+    by_tiles<7>(5, 5 + n, [&](auto rows, size_t first) {
+      CHECK(first == next, "block at %zu of %zu", first, n);
+      next += decltype(rows)::value;
+    });
+    CHECK(next == 5 + n, "%zu of %zu rows", next - 5, n);
+  }
+  return finish();
+}
