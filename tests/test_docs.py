@@ -29,6 +29,8 @@ def generator() -> ModuleType:
     return module
 
 
+# Trainer asks for pinned memory where there is no accelerator.
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true:UserWarning")
 @pytest.mark.parametrize("page", [p for p in PAGES if python_blocks(p)], ids=name_of)
 def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """From top to bottom, as a reader would, in an empty folder."""
