@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+NATIVE := src/treering/kernels/native
 
-.PHONY: demo test test-slow check format tables peers clean
+.PHONY: demo test test-slow check format tables peers native clean
 
 demo: $(VENV)/.native
 	$(BIN)/treering demo

@@ -69,4 +69,5 @@ def doctor_(*, json: Flag = False) -> None:
         ran.add_row(row["layer"], row["runs"])
     with standard_output() as out:
         out.print(machine, "", ran, "", sep="\n")
-        out.print("TREERING_KERNELS=reference turns kernels off.")
+        out.print("TREERING_KERNELS=reference turns kernels off; TREERING_TARGET=portable, avx2 or")
+        out.print("avx512 chooses the instructions of the native ones.")
