@@ -214,6 +214,9 @@ def test_only_what_is_asked_for(name: str):
             parameter.requires_grad_(parameter_name != frozen)
         assert_as_exact(layer, x)
         assert_as_exact(layer, x.clone().requires_grad_())
+    for parameter in layer.parameters():
+        parameter.requires_grad_(False)
+    assert_as_exact(layer, x.clone().requires_grad_())
 
 
 @each_layer

@@ -56,12 +56,48 @@ __attribute__((always_inline)) inline void accumulate_some(V (&acc)[MR][NV],
   }
 }
 
-constexpr size_t OUTER_BLOCK = 128;  // two packed blocks of this many k fit the first cache
+// Blocks of `outer_rows`: a block of a and one of b share the second cache with the sums.
+constexpr size_t OUTER_K = 256, OUTER_TILES = 40;
 
 // Numbers that `outer_rows` needs for itself.
-inline size_t outer_scratch(size_t rows, size_t N) {
-  constexpr size_t MR = tile_rows(WIDE);
-  return (rows + MR - 1) / MR * MR * OUTER_BLOCK + packed_columns(OUTER_BLOCK, N);
+inline size_t outer_scratch(size_t N) {
+  return OUTER_TILES * tile_rows(WIDE) * OUTER_K + packed_columns(OUTER_K, N);
+}
+
+// Columns [begin, begin + rows) of a(0) .. a(K - 1), tile by tile.
+template <class A>
+inline void pack_tiles(size_t begin, size_t rows, size_t K, A&& a, float* out) {
+  constexpr size_t MR = tile_rows(WIDE), NEIGHBOURS = 8;
+  const size_t tiles = (rows + MR - 1) / MR;
+  // A few tiles at once use up what a row brings into the cache.
+  for (size_t first = 0; first < tiles; first += NEIGHBOURS)
+    for (size_t k = 0; k < K; k++) {
+      const float* from = a(k) + begin;
+      for (size_t t = first; t < std::min(tiles, first + NEIGHBOURS); t++) {
+        float* to = out + (t * OUTER_K + k) * MR;
+        if ((t + 1) * MR <= rows)
+          std::memcpy(to, from + t * MR, MR * sizeof(float));
+        else
+          for (size_t i = 0; i < MR; i++) to[i] = t * MR + i < rows ? from[t * MR + i] : 0.0f;
+      }
+    }
+}
+
+template <class B>
+inline void pack_rows(size_t N, size_t K, B&& b, float* out) {
+  for (size_t k = 0; k < K; k++) {
+    const float* from = b(k);
+    for (size_t n = 0; n < N; n += WIDE * W) {
+      float* to = out + n * OUTER_K + k * WIDE * W;
+      const size_t count = std::min(N - n, WIDE * W);
+      if (count == WIDE * W) {
+        std::memcpy(to, from + n, WIDE * W * sizeof(float));
+      } else {
+        std::memcpy(to, from + n, count * sizeof(float));
+        std::fill(to + count, to + WIDE * W, 0.0f);
+      }
+    }
+  }
 }
 
 // out(m)[n] += sum_k a(k)[m] * b(k)[n] for columns m of [begin, end) of a; out(m) may be nullptr
@@ -69,60 +105,39 @@ inline size_t outer_scratch(size_t rows, size_t N) {
 template <class A, class B, class O>
 inline void outer_rows(size_t begin, size_t end, size_t N, size_t K, A&& a, B&& b, O&& out,
                        float* scratch) {
-  constexpr size_t KC = OUTER_BLOCK;
   constexpr int MR = tile_rows(WIDE);
-  const size_t rows = end - begin, tiles = (rows + MR - 1) / MR;
-  float *pa = scratch, *pb = pa + tiles * MR * KC;
-  for (size_t k0 = 0; k0 < K; k0 += KC) {
-    const size_t kc = std::min(KC, K - k0);
-    for (size_t k = 0; k < kc; k++) {
-      const float* from = a(k0 + k) + begin;
-      float* to = pa + k * MR;
-      size_t t = 0;
-      for (; (t + 1) * MR <= rows; t++, to += KC * MR, from += MR)
-        std::memcpy(to, from, MR * sizeof(float));
-      if (t < tiles) {
-        const size_t left = rows - t * MR;
-        for (size_t i = 0; i < MR; i++) to[i] = i < left ? from[i] : 0.0f;
-      }
-    }
-    for (size_t k = 0; k < kc; k++) {
-      const float* from = b(k0 + k);
-      for (size_t n = 0; n < N; n += WIDE * W) {
-        float* to = pb + n * KC + k * WIDE * W;
-        const size_t count = std::min(N - n, WIDE * W);
-        if (count == WIDE * W) {
-          std::memcpy(to, from + n, WIDE * W * sizeof(float));
-        } else {
-          std::memcpy(to, from + n, count * sizeof(float));
-          std::fill(to + count, to + WIDE * W, 0.0f);
-        }
-      }
-    }
-    for (size_t n = 0; n < N; n += WIDE * W)
-      for (size_t t = 0; t < tiles; t++) {
-        V acc[MR][WIDE] = {};
-        const float *ta = pa + t * KC * MR, *tb = pb + n * KC;
-        for (size_t k = 0; k < kc; k++, ta += MR, tb += WIDE * W) {
-          V panel[WIDE];
-          for (int j = 0; j < WIDE; j++) panel[j] = load(tb + j * W);
-          for (int i = 0; i < MR; i++) {
-            V s = all(ta[i]);
-            for (int j = 0; j < WIDE; j++) acc[i][j] += s * panel[j];
+  float *pa = scratch, *pb = pa + OUTER_TILES * MR * OUTER_K;
+  for (size_t k0 = 0; k0 < K; k0 += OUTER_K) {
+    const size_t kc = std::min(OUTER_K, K - k0);
+    pack_rows(N, kc, [&](size_t k) { return b(k0 + k); }, pb);
+    for (size_t m0 = begin; m0 < end; m0 += OUTER_TILES * MR) {
+      const size_t rows = std::min(OUTER_TILES * MR, end - m0);
+      pack_tiles(m0, rows, kc, [&](size_t k) { return a(k0 + k); }, pa);
+      for (size_t n = 0; n < N; n += WIDE * W)
+        for (size_t m = 0; m < rows; m += MR) {
+          V acc[MR][WIDE] = {};
+          const float *ta = pa + m * OUTER_K, *tb = pb + n * OUTER_K;
+          for (size_t k = 0; k < kc; k++, ta += MR, tb += WIDE * W) {
+            V panel[WIDE];
+            for (int j = 0; j < WIDE; j++) panel[j] = load(tb + j * W);
+            for (int i = 0; i < MR; i++) {
+              V s = all(ta[i]);
+              for (int j = 0; j < WIDE; j++) acc[i][j] += s * panel[j];
+            }
+          }
+          for (int i = 0; i < MR && m + i < rows; i++) {
+            float* row = out(m0 + m + i);
+            if (!row) continue;
+            for (int j = 0; j < WIDE; j++) {
+              const size_t at = n + j * W;
+              if (at + W <= N)
+                store(row + at, load(row + at) + acc[i][j]);
+              else if (at < N)
+                store_part(row + at, load_part(row + at, N - at) + acc[i][j], N - at);
+            }
           }
         }
-        for (int i = 0; i < MR && t * MR + i < rows; i++) {
-          float* row = out(begin + t * MR + i);
-          if (!row) continue;
-          for (int j = 0; j < WIDE; j++) {
-            const size_t at = n + j * W;
-            if (at + W <= N)
-              store(row + at, load(row + at) + acc[i][j]);
-            else if (at < N)
-              store_part(row + at, load_part(row + at, N - at) + acc[i][j], N - at);
-          }
-        }
-      }
+    }
   }
 }
 

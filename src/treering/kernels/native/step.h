@@ -11,6 +11,7 @@
 #pragma once
 #include <vector>
 
+#include "pages.h"
 #include "step_cells.h"
 #include "threads.h"
 
@@ -49,7 +50,7 @@ struct StepBack {
   float *dh_first, *dc_first;      // (B, H)
   float *dw_x, *dw_h;              // zeroed, or nullptr
   float* dbias;                    // (S + N2, H), zeroed, or nullptr
-  float* dextra;                   // (SUMS, H), zeroed
+  float* dextra;                   // (SUMS, H), zeroed, or nullptr
 };
 
 // Rows are shared in groups, whose sums are then added in order.
@@ -161,6 +162,11 @@ class StepForward {
   explicit StepForward(const StepCall& call)
       : at(call), t(call), barrier(t.threads), packed(at.layout.size()) {
     at.layout.pack(t.weights, packed.data());
+    if (t.kept) {
+      large_pages(t.kept, t.T * t.B * t.kept_size);
+      large_pages(t.c, C::MEMORY ? t.T * t.B * t.H : 0);
+    }
+    large_pages(t.y, t.T * t.B * t.H);
   }
 
   void run() {
@@ -246,8 +252,7 @@ class StepBackward {
   StepBackward(const StepCall& call, const StepBack& back)
       : at(call), t(call), b(back), HP(padded(t.H)), barrier(t.threads), scratch(t.threads) {
     // Threads allocate nothing, or there would be nobody to tell that memory is short.
-    const size_t share_of_columns = (C::S + C::N2) * HP / t.threads + 1;
-    for (auto& s : scratch) s.resize(outer_scratch(share_of_columns, std::max(t.I, t.H)));
+    for (auto& s : scratch) s.resize(outer_scratch(std::max(t.I, t.H)));
     static constexpr int ordered[] = {0, 1, 2, 3, 4, 5, 6, 7};
     w_h.resize(packed_columns(C::SH * HP, t.H));
     pack_padded(t.weights.w_h, t.H, t.H, ordered, C::SH, w_h.data());
@@ -279,6 +284,7 @@ class StepBackward {
     for (size_t i = 0; i < t.B * t.H; i++)
       b.dh_first[i] = dh[i] + (C::DIRECT ? direct[i] : 0.0f);
     if (C::MEMORY) std::memcpy(b.dc_first, dc.data(), dc.size() * sizeof(float));
+    if (!b.dextra) return;
     const size_t groups = (t.B + GROUP - 1) / GROUP;
     for (size_t g = 0; g < groups; g++)
       for (int s = 0; s < C::SUMS; s++)

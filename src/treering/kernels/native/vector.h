@@ -20,7 +20,8 @@ typedef float VU __attribute__((vector_size(4 * TR_WIDTH), aligned(4)));
 
 inline V load(const float* p) { return *(const VU*)p; }
 inline void store(float* p, V v) { *(VU*)p = v; }
-inline V all(float s) { return V{} + s; }
+// s - 0 is s, which the compiler knows; of 0 + s it would have to make +0 out of -0.
+inline V all(float s) { return s - V{}; }
 
 // The first n < W floats only; the rest is 0, or left alone.
 inline V load_part(const float* p, size_t n) {
