@@ -7,11 +7,11 @@ Legend: B batch, T time, I input.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -38,7 +38,7 @@ from treering.kernels.native import tree as native_tree
 from treering.schedules.abstract import Call, Schedule
 from treering.schedules.scan import Scan
 from treering.schedules.sequential import Sequential
-from treering.schedules.states import last_valid
+from treering.schedules.states import last_valid, leaves_of
 from treering.schedules.tree import Tree, program
 
 CUDNN_STEPS = 65_535
@@ -114,7 +114,7 @@ def _is_transformed(call: Call) -> bool:
     # There is no public name for the stack of transforms.
     if peek_interpreter_stack() is not None:
         return True
-    tensors = (call.x, *call.weights.values())
+    tensors = (call.x, *leaves_of(call.state or ()), *call.weights.values())
     return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
 
 
@@ -238,8 +238,15 @@ def _native_step_refuses(call: Call) -> str | None:
         return "weights and input differ in dtype or device"
     if call.wanted == "states":
         return "inner states are asked for, which it does not keep"
-    if cell.layer_norm or cell.zoneout or "noise_hidden" in call.weights:
-        return "layer norm, zoneout and recurrent dropout need the loop over time"
+    if "noise_hidden" in call.weights:
+        return "recurrent dropout needs the loop over time"
+    return _needs_the_loop(cell)
+
+
+def _needs_the_loop(cell: RegularisedCell) -> str | None:
+    """Options that the kernel of a step cell does not have."""
+    if cell.layer_norm or cell.zoneout:
+        return "layer norm and zoneout need the loop over time"
     if isinstance(cell, LSTMCell) and cell.proj_size:
         return "projections need the loop over time"
     if isinstance(cell, QLLSTMCell) and (cell.skip == "input" or cell.block_size):
@@ -311,6 +318,71 @@ KERNELS: tuple[Kernel, ...] = (
         for name, cell in (("pr-lstm", PRLSTMCell), ("pr-rnn", PRRNNCell))
     ),
 )
+
+
+@lru_cache(maxsize=256)
+def _streaming(cell: Cell) -> native_step.Form | None:
+    """How a single token of this cell runs in C++; None where its options need the loop."""
+    if not isinstance(cell, RegularisedCell) or _needs_the_loop(cell) is not None:
+        return None
+    return _FORMS[type(cell)](cell) if type(cell) in _FORMS else None
+
+
+@lru_cache(maxsize=256)
+def _shapes(cell: Cell, input_size: int) -> dict[str, tuple[int, ...]]:
+    return {name: spec.shape for name, spec in cell.parameters(input_size).items()}
+
+
+MOST_ROWS_AT_ONCE = 16
+"""Above this many sequences a token is worth packed weights and several threads."""
+
+
+def step_once(
+    cell: Cell, weights: Sequence[Weights], x: Tensor, state: State
+) -> tuple[Tensor, State] | None:
+    """One token x (B, I) through the layers of `weights`, without the way through `unroll`.
+
+    state: fields (L, B, H). None where the token must take that way: every doubt leads to it.
+    """
+    form = _streaming(cell)
+    if (
+        form is None
+        or torch.is_grad_enabled()
+        or torch.compiler.is_compiling()
+        or torch.is_autocast_enabled("cpu")
+        or peek_interpreter_stack() is not None
+        or forward_ad._current_level >= 0
+        or torch._C._get_tracing_state() is not None
+        or _get_current_dispatch_mode_stack()
+        or (_requested.get() or os.environ.get("TREERING_KERNELS") or AUTO) != AUTO
+        or len(state) != 1 + form.memory
+    ):
+        return None
+    loaded = library.at_hand()
+    if loaded is None:
+        return None
+    L, H = len(weights), cell.hidden_size
+    B, I = x.shape  # noqa: E741
+    tensors = (x, *state, *(weight for of_layer in weights for weight in of_layer.values()))
+    for tensor in tensors:
+        if (
+            type(tensor) not in _PLAIN
+            or tensor.dtype is not torch.float32
+            or not (tensor.is_cpu and tensor.is_contiguous())
+            or tensor.is_neg()
+        ):
+            return None
+    if not 0 < B <= MOST_ROWS_AT_ONCE or any(field.shape != (L, B, H) for field in state):
+        return None
+    for level, of_layer in enumerate(weights):
+        expected = _shapes(cell, H if level else I)
+        if any(weight.shape != expected[name] for name, weight in of_layer.items()):
+            return None
+    y, last = native_step.once(loaded.tr_step_once, form, x, state, weights)
+    return y, HiddenCell(*last) if form.memory else Hidden(*last)
+
+
+_PLAIN = (Tensor, torch.nn.Parameter)
 
 _requested: ContextVar[str | None] = ContextVar("treering_kernels", default=None)
 _listener: ContextVar[Callable[[str], None] | None] = ContextVar("treering_listener", default=None)

@@ -30,7 +30,7 @@ from treering.layers.arguments import (
     starts_anew,
 )
 from treering.schedules.abstract import Schedule
-from treering.unroll import check_lengths, past_end, unroll
+from treering.unroll import check_lengths, past_end, step_once, unroll
 
 SUFFIXES = ("", "_reverse")
 Asked = Literal["all", "last"]
@@ -243,11 +243,31 @@ class Recurrent(nn.Module):
                 f"a bidirectional {type(self).__name__} cannot step: its reverse direction starts"
                 " at the last token; use bidirectional=False for streaming"
             )
+        done = self._step_once(x_t, state)
+        if done is not None:
+            return done
         check_input(type(self).__name__, x_t, 1, 2)
         x, state, batched = self._enter(x_t.unsqueeze(-2 if self.batch_first else 0), state)
         outputs, last = self._run(x, state, None, None, "all")
         y, last = self._leave(outputs, last, batched)
         return y.squeeze(-2 if self.batch_first and batched else 0), last
+
+    def _step_once(self, x_t: Any, state: Any) -> tuple[Tensor, Any] | None:
+        """`step` for a batch that goes on, without gradients; None where it is not that simple."""
+        if torch.is_grad_enabled() or not isinstance(state, tuple) or self.schedule is not None:
+            return None
+        if not isinstance(x_t, Tensor) or x_t.dim() != 2:
+            return None
+        weights = []
+        for level in range(self.num_layers):
+            # Not by `weights`: attributes of modules are found slowly.
+            found = {name: self._parameters.get(f"{name}_l{level}") for name in self._names}
+            if any(weight is None for weight in found.values()):
+                return None
+            weights.append(found)
+        if self.training and (self.dropout or self.cell.noise(weights[0], 1, 1)):
+            return None
+        return step_once(self.cell, weights, x_t, state)
 
     def reduce(
         self,

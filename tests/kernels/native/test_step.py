@@ -252,6 +252,81 @@ def test_what_is_not_a_number_is_seen(name: str):
     torch.testing.assert_close(*found, equal_nan=True)
 
 
+class TestOneToken:
+    """`step` without gradients, which goes another way."""
+
+    @each_case
+    @pytest.mark.parametrize(("H", "num_layers", "batch"), [(7, 2, 3), (64, 1, 1), (50, 1, 16)])
+    def test_sizes(
+        self, name: str, options: dict[str, Any], H: int, num_layers: int, batch: int
+    ) -> None:
+        layer = build(name, 5, H, num_layers=num_layers, **options)
+        state, x = carried(layer, batch), torch.randn(batch, 5)
+        with torch.no_grad():
+            assert layer._step_once(x, state) is not None
+            made = layer.step(x, state)
+            with tr.use_kernels("reference"):
+                right = layer.step(x, state)
+        assert type(made[1]) is type(right[1])
+        for a, b in zip((made[0], *made[1]), (right[0], *right[1]), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=2e-6)
+
+    def test_nothing_is_shared(self):
+        layer, x = build("lstm", 3, 4), torch.randn(2, 3)
+        with torch.no_grad():
+            state = carried(layer, 2)
+            y, last = layer.step(x, state)
+            copies = [last.h.clone(), state.h.clone()]
+            y.zero_()
+        assert torch.equal(last.h, copies[0])
+        assert torch.equal(state.h, copies[1])
+
+    def test_weights_are_read_anew(self):
+        """Also where nothing tells that they were changed."""
+        layer, x = build("lstm", 3, 4), torch.randn(2, 3)
+        with torch.no_grad():
+            state = carried(layer, 2)
+            before, _ = layer.step(x, state)
+            layer.get_parameter("weight_hh_l0").data.mul_(2)
+            after, _ = layer.step(x, state)
+            with tr.use_kernels("reference"):
+                right, _ = layer.step(x, state)
+        assert not torch.equal(before, after)
+        torch.testing.assert_close(after, right)
+
+    def test_every_doubt_takes_the_long_way(self):
+        layer, x = build("lstm", 3, 4), torch.randn(2, 3)
+        state = carried(layer, 2)
+
+        def simple(layer: Recurrent = layer, x: Tensor = x, state: Any = state) -> bool:
+            return layer._step_once(x, state) is not None
+
+        assert not simple()  # gradients
+        with torch.no_grad():
+            assert simple()
+            with tr.use_kernels("reference"):
+                assert not simple()
+            with torch.autocast("cpu", torch.bfloat16):
+                assert not simple()
+            with FlopCounterMode(display=False):
+                assert not simple()
+            assert not simple(x=x.double())
+            assert not simple(x=x[:, :2])
+            assert not simple(x=x[0])
+            assert not simple(x=x.t().contiguous().t())
+            assert not simple(state=None)
+            assert not simple(state=(state.h,))
+            assert not simple(state=(state.h[:, :1], state.c))
+            assert not simple(x=torch.randn(17, 3), state=carried(layer, 17))
+            assert not simple(build("lstm", 3, 4, layer_norm=True))
+            assert not simple(build("lstm", 3, 4, weight_dropout=0.5).train())
+            assert not simple(
+                build("lstm", 3, 4, num_layers=2, dropout=0.5).train(), state=(state.h,) * 2
+            )
+            layer.get_parameter("weight_hh_l0").data = torch.randn(16, 3)
+            assert not simple()
+
+
 class TestRefusals:
     def refused(self, layer: Recurrent, x: Tensor, reason: str, **options: Any) -> None:
         with tr.use_kernels(f"native-{layer.name}"), pytest.raises(ValueError, match=reason):
@@ -262,7 +337,7 @@ class TestRefusals:
         options: list[dict[str, Any]]
         options = [{"layer_norm": True}, {"zoneout": 0.1}, {"recurrent_dropout": 0.1}]
         for option in options:
-            self.refused(tr.LSTM(3, 4, **option), x, "need the loop over time")
+            self.refused(tr.LSTM(3, 4, **option), x, "the loop over time")
         self.refused(tr.LSTM(3, 4, proj_size=2), x, "projections need the loop")
         self.refused(tr.QLLSTM(3, 4, skip="input"), x, "a skip that looks at the input")
         self.refused(tr.QLLSTM(3, 4, block_size=2), x, "a skip that looks at the input")

@@ -33,7 +33,7 @@ int done(F&& f) {
 using namespace TR_TARGET;
 
 // To be raised whenever a function or structure below changes its meaning.
-TR_EXPORT int tr_abi() { return 2; }
+TR_EXPORT int tr_abi() { return 3; }
 
 TR_EXPORT const char* tr_target() { return TR_NAME(TR_TARGET); }
 
@@ -74,6 +74,15 @@ TR_EXPORT int tr_tree_backward(const TreeCall* call, const TreeBack* back) {
 
 TR_EXPORT int tr_step_forward(const StepCall* call) {
   return done([&] { step_forward(*call); });
+}
+
+TR_EXPORT int tr_step_once(int kind, int options, size_t B, size_t I, size_t H, const float* x,
+                           const float* h_before, const float* c_before, const float* w_x,
+                           const float* w_h, const float* bias, const float* extra, float* y,
+                           float* h, float* c) {
+  return done([&] {
+    step_once({B, I, H, x, h_before, c_before, {w_x, w_h, bias, extra}, y, h, c, kind, options});
+  });
 }
 
 TR_EXPORT int tr_step_backward(const StepCall* call, const StepBack* back) {

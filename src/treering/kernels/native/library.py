@@ -16,7 +16,7 @@ from typing import Any
 from treering._errors import UserError, nearest
 
 # Of what isa.cpp exports; raised together with `tr_abi` there.
-ABI = 2
+ABI = 3
 TARGETS = ("avx512", "avx2", "portable")
 FOLDER = Path(__file__).parent
 _NOT_BUILT = FOLDER / "not_built.txt"
@@ -40,6 +40,7 @@ def declare(function: str, *arguments: Any, **structures: type[ctypes.Structure]
     named = ((kind.__name__.lstrip("_"), kind) for kind in arguments)
     _declared[function] = (*named, *structures.items())
     _open.cache_clear()
+    _found.cache_clear()
 
 
 def load() -> ctypes.CDLL:
@@ -65,6 +66,17 @@ def missing() -> str | None:
     except (OSError, _OtherLibraryError) as error:
         return str(error)
     return None
+
+
+def at_hand() -> ctypes.CDLL | None:
+    """What `load` returns, or None where it raises; looked for once, for calls that cannot wait."""
+    return _found(_asked.get() or os.environ.get("TREERING_TARGET"), FOLDER)
+
+
+@cache
+def _found(asked: str | None, folder: Path) -> ctypes.CDLL | None:
+    del asked, folder
+    return None if missing() else load()
 
 
 def status() -> str:

@@ -411,6 +411,94 @@ class StepBackward {
   std::vector<size_t> tokens;
 };
 
+// One token, few rows: weights are read as they are, for packing them would take longer.
+struct OnceCall {
+  size_t B, I, H;
+  const float *x, *h_before, *c_before;  // (B, I), (B, H)
+  StepWeights weights;
+  float *y, *h, *c;  // (B, H); y and h are the same numbers
+  int32_t kind, options;
+};
+
+template <class C>
+class StepOnce {
+ public:
+  explicit StepOnce(const OnceCall& call) : t(call) {
+    const StepLayout<C> layout{t.I, t.H};
+    if (C::EXTRA && t.H % W) {
+      padded_extra.resize(C::EXTRA * padded(t.H));
+      layout.pack_extra(t.weights, padded_extra.data());
+    }
+    cell = {padded(t.H), padded_extra.empty() ? t.weights.extra : padded_extra.data(), t.options};
+  }
+
+  void run() const {
+    for (size_t u = 0; u < panels(t.H); u++)
+      for (size_t b = 0; b < t.B; b++) {
+        const Units units(u, t.H);
+        alignas(64) float z[(C::S + C::N2) * W];
+        for (int s = 0; s < C::S + C::N2; s++) store(z + s * W, accumulator(s, units, b));
+        const StepRow row{t.h_before + b * t.H, C::MEMORY ? t.c_before + b * t.H : nullptr,
+                          t.y + b * t.H, C::MEMORY ? t.c + b * t.H : nullptr, nullptr};
+        C::forward(cell, units, row, z);
+      }
+    std::memcpy(t.h, t.y, t.B * t.H * sizeof(float));
+  }
+
+ private:
+  V accumulator(int s, const Units& units, size_t b) const {
+    V sums[W] = {};
+    if (s < C::SX) add(sums, t.weights.w_x, C::x_blocks[s], units, t.x + b * t.I, t.I);
+    if (s >= C::OH && s < C::OH + C::SH)
+      add(sums, t.weights.w_h, s - C::OH, units, t.h_before + b * t.H, t.H);
+    const V z = across(sums);
+    return t.weights.bias ? z + units.get(t.weights.bias + s * t.H) : z;
+  }
+
+  // sums[j] += the products of v with the row of unit j, lane by lane.
+  void add(V (&sums)[W], const float* matrix, int block, const Units& units, const float* v,
+           size_t K) const {
+    const float* rows[W];
+    for (size_t j = 0; j < W; j++)
+      rows[j] = matrix + (block * t.H + units.at + std::min(j, units.count - 1)) * K;
+    size_t k = 0;
+    for (; k + W <= K; k += W) {
+      const V part = load(v + k);
+      for (size_t j = 0; j < W; j++) sums[j] += part * load(rows[j] + k);
+    }
+    if (k < K) {
+      const V part = load_part(v + k, K - k);
+      for (size_t j = 0; j < W; j++) sums[j] += part * load_part(rows[j] + k, K - k);
+    }
+  }
+
+  // The sum of vector j in lane j: halves of two vectors are added until one is left.
+  static V across(V (&v)[W]) {
+#if defined(__clang__)  // which knows shuffles of constants alone
+    for (size_t j = 1; j < W; j++)
+      for (size_t lane = 1; lane < W; lane++) v[j][0] += v[j][lane];
+    for (size_t lane = 1; lane < W; lane++) v[0][0] += v[0][lane];
+    for (size_t j = 1; j < W; j++) v[0][j] = v[j][0];
+#else
+    for (size_t step = W / 2; step > 0; step /= 2) {
+      VI here, there;
+      for (size_t lane = 0; lane < W; lane++) {
+        here[lane] = lane & step ? lane + W : lane;
+        there[lane] = lane & step ? lane - step + W : lane + step;
+      }
+      for (size_t i = 0; i < step; i++)
+        v[i] = __builtin_shuffle(v[i], v[i + step], here) +
+               __builtin_shuffle(v[i], v[i + step], there);
+    }
+#endif
+    return v[0];
+  }
+
+  const OnceCall& t;
+  StepCell cell;
+  std::vector<float> padded_extra;
+};
+
 // f(cell) with the cell that `kind` names.
 template <class F>
 inline void with_cell(int kind, F&& f) {
@@ -430,6 +518,10 @@ inline void with_cell(int kind, F&& f) {
 
 inline void step_forward(const StepCall& call) {
   with_cell(call.kind, [&](auto cell) { StepForward<decltype(cell)>(call).run(); });
+}
+
+inline void step_once(const OnceCall& call) {
+  with_cell(call.kind, [&](auto cell) { StepOnce<decltype(cell)>(call).run(); });
 }
 
 inline void step_backward(const StepCall& call, const StepBack& back) {
