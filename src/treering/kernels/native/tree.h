@@ -383,11 +383,14 @@ class TreeBackward {
                   float* db) {
     Share mine = share(G, thread, t.threads);
     if (dw) outer(mine.begin, mine.end, K, count, z, a, dw, K, scratch[thread]);
-    if (db)
-      for (size_t k = 0; k < count; k++) {
-        const float* from = z(k);
-        for (size_t g = mine.begin; g < mine.end; g++) db[g] += from[g];
-      }
+    if (!db) return;
+    // In double: terms of both signs, as many as merges, cancel to a small rest.
+    std::vector<double> sums(mine.end - mine.begin, 0.0);
+    for (size_t k = 0; k < count; k++) {
+      const float* from = z(k) + mine.begin;
+      for (size_t g = 0; g < sums.size(); g++) sums[g] += from[g];
+    }
+    for (size_t g = 0; g < sums.size(); g++) db[mine.begin + g] = static_cast<float>(sums[g]);
   }
 
   void weights(int thread) {
