@@ -1,9 +1,10 @@
 """Compile the native kernels: for every wheel and editable install, and by hand in a checkout.
 
 `python hatch_build.py` (`make native`) puts the libraries beside their sources, where an editable
-install finds them. One library for each target, not one for all: the copies of std::vector's
-functions that each target compiles have the same names, and of equal names the linker keeps one,
-so that the portable code could come to call instructions that the processor lacks.
+install finds them; `python hatch_build.py avx512` compiles that target alone. One library for each
+target, not one for all: the copies of std::vector's functions that each target compiles have the
+same names, and of equal names the linker keeps one, so that the portable code could come to call
+instructions that the processor lacks.
 
 Environment: CXX the compiler, CXXFLAGS and LDFLAGS further options, TREERING_BUILD=0 to leave the
 kernels out, TREERING_BUILD=1 to fail where they cannot be built.
@@ -17,15 +18,16 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 FOLDER = Path("src/treering/kernels/native")
-SOURCES = ("isa.cpp", "threads.cpp")
+SOURCES = ("step.cpp", "tree.cpp", "isa.cpp", "threads.cpp")
 OPTIONS = (
     *("-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno"),
-    *("-fPIC", "-shared", "-pthread", "-fvisibility=hidden"),
+    *("-fPIC", "-pthread", "-fvisibility=hidden"),
 )
 AVX2 = ("-mavx2", "-mfma")
 AVX512 = tuple(f"-mavx512{part}" for part in ("f", "bw", "cd", "dq", "vl"))
@@ -62,29 +64,57 @@ def compiler() -> list[str]:
     raise NoCompilerError(f"no C++ compiler: {looked}; install one (Debian: apt install g++)")
 
 
-def build(root: Path, out: Path) -> list[Path]:
-    """The libraries of all targets, compiled side by side; an old one is replaced whole."""
+def build(root: Path, out: Path, only: Sequence[str] = ()) -> list[Path]:
+    """The libraries of all targets, or `only` these; an old one is replaced whole.
+
+    Every source of every target is compiled by itself, as many side by side as there are cores.
+    """
+    unknown = set(only) - set(targets())
+    if unknown:
+        raise BuildError(
+            f"no target {', '.join(sorted(unknown))}; known here: {', '.join(targets())}"
+        )
     words = compiler()
     symbols = [] if sys.platform == "darwin" else ["-Wl,-Bsymbolic"]
     more = [shlex.split(os.environ.get(name, "")) for name in ("CXXFLAGS", "LDFLAGS")]
+    wanted = {name: given for name, given in targets().items() if not only or name in only}
 
-    def one(target: str) -> Path:
-        width, options = targets()[target]
-        library, unfinished = out / f"{target}.so", out / f".{target}.{os.getpid()}.so"
+    def compiled(target: str, source: str, folder: Path) -> Path:
+        width, options = wanted[target]
+        made = folder / f"{target}-{source}.o"
         defines = (f"-DTR_WIDTH={width}", f"-DTR_TARGET={target}")
-        sources = [str(root / FOLDER / name) for name in SOURCES]
-        command = [*words, *OPTIONS, *options, *defines, *more[0], *sources]
-        command += ["-o", str(unfinished), *symbols, *more[1]]
-        done = subprocess.run(command, stderr=subprocess.PIPE, encoding="utf-8", errors="replace")
-        if done.returncode:
+        from_source = ("-c", str(root / FOLDER / source), "-o", str(made))
+        _run([*words, *OPTIONS, *options, *defines, *more[0], *from_source])
+        return made
+
+    def linked(target: str, parts: Sequence[Path]) -> Path:
+        library, unfinished = out / f"{target}.so", out / f".{target}.{os.getpid()}.so"
+        command = [*words, *OPTIONS, "-shared", *map(str, parts), "-o", str(unfinished)]
+        try:
+            _run([*command, *symbols, *more[1]])
+            unfinished.replace(library)
+        finally:
             unfinished.unlink(missing_ok=True)
-            said = "\n".join(done.stderr.splitlines()[:20])
-            raise BuildError(f"{shlex.join(command)} failed:\n{said}")
-        unfinished.replace(library)
         return library
 
-    with ThreadPoolExecutor(os.cpu_count()) as side_by_side:
-        return list(side_by_side.map(one, targets()))
+    with tempfile.TemporaryDirectory() as made, ThreadPoolExecutor(os.cpu_count()) as side_by_side:
+        # The longest first: sources in their order, each for all targets.
+        parts = {
+            (target, source): side_by_side.submit(compiled, target, source, Path(made))
+            for source in SOURCES
+            for target in wanted
+        }
+        return [
+            linked(target, [parts[target, source].result() for source in SOURCES])
+            for target in wanted
+        ]
+
+
+def _run(command: Sequence[str]) -> None:
+    done = subprocess.run(command, stderr=subprocess.PIPE, encoding="utf-8", errors="replace")
+    if done.returncode:
+        said = "\n".join(done.stderr.splitlines()[:20])
+        raise BuildError(f"{shlex.join(command)} failed:\n{said}")
 
 
 def platform_tag() -> str:
@@ -131,7 +161,7 @@ def main() -> int:
     root = Path(__file__).parent
     note = root / FOLDER / NOT_BUILT
     try:
-        build(root, root / FOLDER)
+        build(root, root / FOLDER, sys.argv[1:])
     except BuildError as reason:
         print(f"treering runs without native kernels: {reason}", file=sys.stderr)
         note.write_text(f"{reason}\n", encoding="utf-8")

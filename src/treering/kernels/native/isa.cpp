@@ -1,34 +1,15 @@
-// What Python calls, by ctypes. Compiled once for each target, into a library of its own.
+// Which library this is, and whether it may run here.
 //
-// Every function returns 0, or 1 when there was not enough memory. Structures are declared a
-// second time in Python; `tr_size_of` lets it see that both are the same.
+// Everything is compiled once for each target, into a library of its own. Structures are declared
+// a second time in Python; `tr_size_of` lets it see that both are the same.
 #include <cstring>
-#include <new>
-#include <stdexcept>
 
+#include "export.h"
 #include "step.h"
 #include "tree.h"
 
-#define TR_EXPORT extern "C" __attribute__((visibility("default")))
 #define TR_NAME_OF(target) #target
 #define TR_NAME(target) TR_NAME_OF(target)
-
-namespace {
-
-// An exception must not reach C.
-template <class F>
-int done(F&& f) {
-  try {
-    f();
-    return 0;
-  } catch (const std::bad_alloc&) {
-    return 1;
-  } catch (const std::length_error&) {
-    return 1;
-  }
-}
-
-}  // namespace
 
 using namespace TR_TARGET;
 
@@ -62,29 +43,4 @@ TR_EXPORT size_t tr_size_of(const char* structure) {
   TR_SIZE(StepBack);
 #undef TR_SIZE
   return 0;
-}
-
-TR_EXPORT int tr_tree_forward(const TreeCall* call) {
-  return done([&] { TreeForward(*call).run(); });
-}
-
-TR_EXPORT int tr_tree_backward(const TreeCall* call, const TreeBack* back) {
-  return done([&] { TreeBackward(*call, *back).run(); });
-}
-
-TR_EXPORT int tr_step_forward(const StepCall* call) {
-  return done([&] { step_forward(*call); });
-}
-
-TR_EXPORT int tr_step_once(int kind, int options, size_t B, size_t I, size_t H, const float* x,
-                           const float* h_before, const float* c_before, const float* w_x,
-                           const float* w_h, const float* bias, const float* extra, float* y,
-                           float* h, float* c) {
-  return done([&] {
-    step_once({B, I, H, x, h_before, c_before, {w_x, w_h, bias, extra}, y, h, c, kind, options});
-  });
-}
-
-TR_EXPORT int tr_step_backward(const StepCall* call, const StepBack* back) {
-  return done([&] { step_backward(*call, *back); });
 }
