@@ -1,0 +1,101 @@
+"""Step cells along a whole sequence in C++.
+
+Legend: B batch, T time.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from treering._types import State, Weights
+from treering.cells.abstract import Cell
+from treering.cells.gru import GRUCell
+from treering.cells.lstm import GATES, LSTMCell
+from treering.cells.nonlinear_gate_lstm import NonlinearGateLSTMCell
+from treering.cells.ql_lstm import QLLSTMCell
+from treering.cells.regularised import RegularisedCell
+from treering.cells.rnn import RNNCell
+from treering.dispatch.kernel import Kernel, native_refuses
+from treering.kernels.native import step as native_step
+from treering.schedules.abstract import Call
+from treering.schedules.sequential import Sequential
+
+
+def _refuses(call: Call) -> str | None:
+    reason = native_refuses(call)
+    cell = call.cell
+    assert isinstance(cell, RegularisedCell)
+    if reason is not None:
+        return reason
+    if any(w.dtype != torch.float32 or w.device != call.x.device for w in call.weights.values()):
+        return "weights and input differ in dtype or device"
+    if call.wanted == "states":
+        return "inner states are asked for, which it does not keep"
+    if "noise_hidden" in call.weights:
+        return "recurrent dropout needs the loop over time"
+    return _needs_the_loop(cell)
+
+
+def _needs_the_loop(cell: RegularisedCell) -> str | None:
+    """Options that the kernel of a step cell does not have."""
+    if cell.layer_norm or cell.zoneout:
+        return "layer norm and zoneout need the loop over time"
+    if isinstance(cell, LSTMCell) and cell.proj_size:
+        return "projections need the loop over time"
+    if isinstance(cell, QLLSTMCell) and (cell.skip == "input" or cell.block_size):
+        return "a skip that looks at the input or at blocks needs the loop over time"
+    return None
+
+
+_FORMS: dict[type[Cell], Callable[[Any], native_step.Form]] = {
+    LSTMCell: lambda cell: native_step.lstm(),
+    GRUCell: lambda cell: native_step.gru(),
+    RNNCell: lambda cell: native_step.rnn(cell.nonlinearity),
+    QLLSTMCell: lambda cell: native_step.ql_lstm(
+        cell.shared_blocks, cell.skip, cell.alpha, cell.bounded
+    ),
+    NonlinearGateLSTMCell: lambda cell: native_step.nonlinear_gate_lstm(
+        [GATES.index(gate) for gate in cell.gates]
+    ),
+}
+
+
+@lru_cache(maxsize=256)
+def form_of(cell: Cell) -> native_step.Form | None:
+    """How the kernel knows this cell; None where its options need the loop."""
+    if not isinstance(cell, RegularisedCell) or _needs_the_loop(cell) is not None:
+        return None
+    return _FORMS[type(cell)](cell) if type(cell) in _FORMS else None
+
+
+def _run(call: Call) -> tuple[Tensor, State]:
+    cell = call.cell
+    assert isinstance(cell, RegularisedCell)
+    state = cell.initial_state(call.x.shape[1], call.x) if call.state is None else call.state
+
+    def reference(x: Tensor, given: Any, weights: Weights) -> tuple[Tensor, Any]:
+        again = replace(call, x=x, state=type(state)(*given), weights=weights, wanted="all")
+        return Sequential().run(again)
+
+    form = form_of(cell)
+    assert form is not None
+    outputs, last = native_step.run(
+        form, call.x, state, call.weights, call.lengths, call.reset, reference
+    )
+    return (last[0] if call.wanted == "last" else outputs), type(state)(*last)
+
+
+KERNELS = tuple(
+    Kernel(f"native-{name}", cell, Sequential, _refuses, _run)
+    for name, cell in (
+        ("lstm", LSTMCell),
+        ("gru", GRUCell),
+        ("rnn", RNNCell),
+        ("ql-lstm", QLLSTMCell),
+        ("nonlinear-gate-lstm", NonlinearGateLSTMCell),
+    )
+)
