@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_errors": set(),
     "cells": set(),
     "schedules": {"cells.abstract"},
-    "kernels": set(),
+    "kernels": {"operator"},
     "dispatch": {"cells", "schedules", "kernels"},
     "operator": set(),
     "unroll": {"dispatch", "operator", "schedules", "cells.abstract"},

@@ -8,7 +8,7 @@ What is computed is known to the operator by a key alone, because a graph holds 
 and strings. Keys are descriptions: they mean the same in every process.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -29,11 +29,11 @@ class Recipe(Protocol):
     def __hash__(self) -> int: ...
 
 
-_recipes: dict[str, Recipe] = {}
+_recipes: dict[str, Any] = {}
 
 
-def key(recipe: Recipe) -> str:
-    """The name under which `apply` knows this recipe, from now on."""
+def key(recipe: Hashable) -> str:
+    """The name under which an operator knows this recipe, from now on."""
     described, again = f"{type(recipe).__module__}.{recipe!r}", 1
     name = described
     # Classes can share a name, as when a notebook's cell ran twice.
@@ -41,6 +41,11 @@ def key(recipe: Recipe) -> str:
         again += 1
         name = f"{described} ({again})"
     return name
+
+
+def known(name: str) -> Any:
+    """The recipe that `key` gave this name."""
+    return _recipes[name]
 
 
 def constant(function: Callable[..., str]) -> Callable[..., str]:

@@ -7,11 +7,10 @@ from typing import Any
 import torch
 from torch._C._functorch import peek_interpreter_stack
 from torch.autograd import forward_ad
-from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from treering._types import State
 from treering.cells.abstract import Cell
-from treering.kernels.native import library
+from treering.kernels.native import computation, library
 from treering.schedules.abstract import Call, Schedule
 from treering.schedules.states import leaves_of
 
@@ -51,10 +50,6 @@ def native_refuses(call: Call) -> str | None:
         return f"it computes in float32, and the input is {call.x.dtype}"
     if torch.is_autocast_enabled("cpu"):
         return "under autocast products run in low precision, which it does not"
-    if is_transformed(call):
-        return "it has no rule for vmap and forward mode"
-    if _get_current_dispatch_mode_stack():
-        return "a mode that counts or replaces PyTorch's operators would not see it"
     if call.x.shape[1] == 0:
         return "the batch is empty"
-    return None
+    return computation.refuses()

@@ -4,14 +4,14 @@ Legend: B batch, T time.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from treering._types import State, Weights
+from treering._types import State
 from treering.cells.abstract import Cell
 from treering.cells.gru import GRUCell
 from treering.cells.lstm import GATES, LSTMCell
@@ -19,8 +19,9 @@ from treering.cells.nonlinear_gate_lstm import NonlinearGateLSTMCell
 from treering.cells.ql_lstm import QLLSTMCell
 from treering.cells.regularised import RegularisedCell
 from treering.cells.rnn import RNNCell
-from treering.dispatch.kernel import Kernel, native_refuses
+from treering.dispatch.kernel import Kernel, is_transformed, native_refuses
 from treering.kernels.native import step as native_step
+from treering.kernels.native.computation import run
 from treering.schedules.abstract import Call
 from treering.schedules.sequential import Sequential
 
@@ -51,6 +52,12 @@ def _needs_the_loop(cell: RegularisedCell) -> str | None:
     return None
 
 
+def _slower(call: Call) -> str | None:
+    if is_transformed(call):
+        return "under vmap, torch.func and forward mode derivatives run the loop over time as well"
+    return None
+
+
 _FORMS: dict[type[Cell], Callable[[Any], native_step.Form]] = {
     LSTMCell: lambda cell: native_step.lstm(),
     GRUCell: lambda cell: native_step.gru(),
@@ -72,25 +79,45 @@ def form_of(cell: Cell) -> native_step.Form | None:
     return _FORMS[type(cell)](cell) if type(cell) in _FORMS else None
 
 
+@dataclass(frozen=True)
+class _Sequences(native_step.Sequences):
+    """A cell along whole sequences, known by its value."""
+
+    cell: RegularisedCell
+    names: tuple[str, ...]
+    fields: int
+    lengths: bool
+    reset: bool
+
+    @property
+    def form(self) -> native_step.Form:
+        form = form_of(self.cell)
+        assert form is not None
+        return form
+
+    def by_operators(self, given: native_step.Given) -> list[Tensor]:
+        x, state, weights, lengths, reset = given
+        first = type(self.cell.initial_state(x.shape[1], x))(*state)
+        call = Call(self.cell, weights, x, first, lengths, reset, "all", Sequential(), True)
+        outputs, last = Sequential().run(call)
+        return [outputs, *last]
+
+
 def _run(call: Call) -> tuple[Tensor, State]:
     cell = call.cell
     assert isinstance(cell, RegularisedCell)
     state = cell.initial_state(call.x.shape[1], call.x) if call.state is None else call.state
-
-    def reference(x: Tensor, given: Any, weights: Weights) -> tuple[Tensor, Any]:
-        again = replace(call, x=x, state=type(state)(*given), weights=weights, wanted="all")
-        return Sequential().run(again)
-
-    form = form_of(cell)
-    assert form is not None
-    outputs, last = native_step.run(
-        form, call.x, state, call.weights, call.lengths, call.reset, reference
-    )
+    masks = (call.lengths, call.reset)
+    given = [mask is not None for mask in masks]
+    computation = _Sequences(cell, tuple(call.weights), len(state), *given)
+    tensors = [call.x, *state, *call.weights.values()]
+    tensors += [mask for mask in masks if mask is not None]
+    outputs, *last = run(computation, tensors)
     return (last[0] if call.wanted == "last" else outputs), type(state)(*last)
 
 
 KERNELS = tuple(
-    Kernel(f"native-{name}", cell, Sequential, _refuses, _run)
+    Kernel(f"native-{name}", cell, Sequential, _refuses, _run, _slower)
     for name, cell in (
         ("lstm", LSTMCell),
         ("gru", GRUCell),

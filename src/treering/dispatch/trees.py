@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from treering._types import HiddenCell, State
 from treering.cells.abstract import MergeCell
@@ -32,7 +33,12 @@ def _refuses(call: Call) -> str | None:
 
 
 def _native_refuses(call: Call) -> str | None:
-    return native_refuses(call) or _refuses(call)
+    reason = native_refuses(call) or _refuses(call)
+    if reason is None and is_transformed(call):
+        reason = "it has no rule for vmap and forward mode"
+    if reason is None and _get_current_dispatch_mode_stack():
+        reason = "a mode that counts or replaces PyTorch's operators would not see it"
+    return reason
 
 
 def _shared_refuses(call: Call) -> str | None:

@@ -4,7 +4,9 @@ Legend: B batch, T time, I input, H hidden, S gate blocks.
 """
 
 import ctypes
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor
 
 from treering.kernels.native import library
+from treering.kernels.native.computation import Computation, Shapes
 
 _P = ctypes.c_void_p
 _S = ctypes.c_size_t
@@ -162,44 +165,153 @@ def nonlinear_gate_lstm(gates: Sequence[int]) -> Form:
     return Form(5 + len(gates), 4 + len(gates), parts, options=options)
 
 
-Reference = Callable[[Tensor, Sequence[Tensor], Weights], tuple[Tensor, Sequence[Tensor]]]
-"""The same sequences by differentiable operators: (x, state, weights) -> outputs, last state."""
+class Sequences(Computation):
+    """A step cell along whole sequences: x (T, B, I), the state, the weights by name.
 
-
-class Sequences(NamedTuple):
-    """What is run, beside the tensors that have gradients.
-
-    lengths: (B,) int64 or None; reset: (T, B) bool or None. names: the weights'.
+    names: the weights'. fields: of the state, h (B, H), and c. lengths, reset: whether there are
+    lengths (B,) int64 and a reset mask (T, B) bool. Tensors follow each other in this order. All
+    float32, on the CPU. Outputs: y (T, B, H), anything past a sequence's length, and each
+    sequence's last state.
     """
 
-    form: Form
     names: tuple[str, ...]
+    fields: int
+    lengths: bool
+    reset: bool
+
+    @property
+    @abstractmethod
+    def form(self) -> Form:
+        """The cell as the kernel knows it."""
+
+    @abstractmethod
+    def by_operators(self, given: "Given") -> list[Tensor]:
+        """The same outputs by differentiable operators."""
+
+    @property
+    def outputs(self) -> int:
+        return 1 + self.fields
+
+    def given(self, tensors: Sequence[Tensor]) -> "Given":
+        x, *rest = tensors
+        state, rest = rest[: self.fields], rest[self.fields :]
+        weights = dict(zip(self.names, rest, strict=False))
+        rest = rest[len(weights) :]
+        lengths = rest.pop(0) if self.lengths else None
+        return Given(x, state, weights, lengths, rest.pop(0) if self.reset else None)
+
+    def reference(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        return self.by_operators(self.given(tensors))
+
+    def blank(self, tensors: Sequence[Tensor], keep: bool) -> tuple[list[Tensor], list[Tensor]]:
+        given = self.given(tensors)
+        T, B, _ = given.x.shape
+        H = given.state[0].shape[1]
+        found = [given.x.new_empty(T, B, H), *(given.x.new_empty(B, H) for _ in given.state)]
+        kept = []
+        if keep:
+            # Gates last: what was kept of them becomes the gradients of the pre-activations.
+            kept = [given.x.new_empty(T, B, H)] if self.form.memory else []
+            kept += [given.x.new_empty(T, B, self.form.kept * -(-H // WIDEST) * WIDEST)]
+        return found, kept
+
+    def forward(self, tensors: Sequence[Tensor], keep: bool) -> tuple[list[Tensor], list[Tensor]]:
+        given = self.given(tensors)
+        outputs, kept = self.blank(tensors, keep)
+        c = None
+        if self.form.memory:
+            c = kept[0] if keep else torch.empty_like(outputs[1])
+        call, _held = _call(self.form, given, self.form.parts(given.weights), outputs, kept, c)
+        library.load().tr_step_forward(call)
+        return outputs, kept
+
+    def backward(
+        self,
+        grads: Sequence[Tensor | None],
+        tensors: Sequence[Tensor],
+        outputs: Sequence[Tensor],
+        kept: Sequence[Tensor],
+        wanted: Sequence[bool],
+    ) -> list[Tensor]:
+        given, form = self.given(tensors), self.form
+        needs_x, *needed = wanted
+        with torch.enable_grad():
+            weights = {
+                name: weight.detach().requires_grad_(need)
+                for (name, weight), need in zip(
+                    given.weights.items(), needed[self.fields :], strict=False
+                )
+            }
+            parts = form.parts(weights)
+        blank = torch.empty_like if given.lengths is None else torch.zeros_like
+        dx = blank(given.x, memory_format=torch.contiguous_format) if needs_x else None
+        of_state = [torch.empty(field.shape) for field in given.state]
+        of_parts = [
+            None if p is None or not p.requires_grad else torch.zeros(p.shape) for p in parts
+        ]
+        call, _held = _call(form, given, parts, outputs, kept, kept[0] if form.memory else None)
+        dy = None if grads[0] is None else _rows(grads[0])
+        of_last = [_dense(grad) for grad in grads[1:]]
+        back = _StepBack(
+            *(_at(dy), *((0, 0) if dy is None else dy.stride()[:2])),
+            *map(_at, _two(of_last)),
+            *map(_at, (dx, *_two(of_state), *of_parts)),
+        )
+        library.load().tr_step_backward(call, back)
+        reached = [(p, g) for p, g in zip(parts, of_parts, strict=True) if g is not None]
+        trained = [weight for weight in weights.values() if weight.requires_grad]
+        of_weights: Sequence[Tensor] = ()
+        if trained:
+            through, reaching = zip(*reached, strict=True)
+            of_weights = torch.autograd.grad(through, trained, reaching)
+        of_state = [grad for grad, need in zip(of_state, needed, strict=False) if need]
+        # A gradient of a part that is a weight itself is that weight's.
+        return [*([] if dx is None else [dx]), *of_state, *of_weights]
+
+    def operations(self, shapes: Shapes) -> int:
+        (T, B, _), *rest = shapes
+        weights = rest[self.fields : self.fields + len(self.names)]
+        return 2 * T * B * sum(math.prod(shape) for shape in weights if len(shape) == 2)
+
+    def folded(
+        self, tensors: Sequence[Tensor], dims: Sequence[int | None], size: int
+    ) -> list[Tensor] | None:
+        of_weights = slice(1 + self.fields, 1 + self.fields + len(self.names))
+        if any(dim is not None for dim in dims[of_weights]):
+            return None
+        # The batch is the axis of x and reset after time, and the first one of all others.
+        axes = [1, *[0] * (len(tensors) - 1)]
+        if self.reset:
+            axes[-1] = 1
+        found = []
+        for place, (tensor, dim, axis) in enumerate(zip(tensors, dims, axes, strict=True)):
+            if of_weights.start <= place < of_weights.stop:
+                found.append(tensor)
+                continue
+            stacked = (
+                tensor.unsqueeze(axis).expand(*tensor.shape[:axis], size, *tensor.shape[axis:])
+                if dim is None
+                else tensor.movedim(dim, axis)
+            )
+            found.append(stacked.flatten(axis, axis + 1))
+        return found
+
+    def unfolded(self, outputs: Sequence[Tensor], size: int) -> list[Tensor]:
+        y, *last = outputs[: self.outputs]
+        return [
+            y.unflatten(1, (size, -1)).movedim(1, 0),
+            *(field.unflatten(0, (size, -1)) for field in last),
+        ]
+
+
+class Given(NamedTuple):
+    """The tensors of a call of `Sequences`, apart."""
+
+    x: Tensor
+    state: Sequence[Tensor]
+    weights: dict[str, Tensor]
     lengths: Tensor | None
     reset: Tensor | None
-    reference: Reference
-
-
-def run(
-    form: Form,
-    x: Tensor,
-    state: Sequence[Tensor],
-    weights: Weights,
-    lengths: Tensor | None,
-    reset: Tensor | None,
-    reference: Reference,
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Outputs (T, B, H), anything past a sequence's length, and each sequence's last state.
-
-    x: (T, B, I); state: h (B, H), and c. float32, on the CPU. The first backward pass is the
-    kernel's; a second one through the same graph, and derivatives of it, run the reference.
-    """
-    run = Sequences(form, tuple(weights), lengths, reset, reference)
-    given = (x, *state, *weights.values())
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given):
-        y, *last = _Sequences.apply(run, *given)
-        return y, tuple(last)
-    memory = _forward(run, x, state, weights, keep=False)
-    return memory.y, tuple(memory.last)
 
 
 def once(
@@ -229,170 +341,38 @@ def once(
     return y[-1], last
 
 
-class _Sequences(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, run: Sequences, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-        memory = _forward(run, x, *_divided(run, rest), keep=True)
-        ctx.set_materialize_grads(False)
-        ctx.run, ctx.memory = run, memory._replace(y=None, last=())
-        ctx.save_for_backward(memory.y, x, *rest)
-        return memory.y, *memory.last
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        run: Sequences = ctx.run
-        y, x, *rest = ctx.saved_tensors
-        if torch.is_grad_enabled() or ctx.memory is None:
-            return (None, *_by_reference(ctx, grads, x, rest))
-        # What was kept becomes the gradients of the pre-activations.
-        memory, ctx.memory = ctx.memory._replace(y=y), None
-        needs_x, *needed = ctx.needs_input_grad[1:]
-        state, given = _divided(run, rest)
-        with torch.enable_grad():
-            weights = {
-                name: weight.detach().requires_grad_(need)
-                for (name, weight), need in zip(given.items(), needed[len(state) :], strict=True)
-            }
-            parts = run.form.parts(weights)
-        found = _backward(run, x, state, parts, memory, grads, needs_x)
-        reached = [
-            (p, g)
-            for p, g in zip(parts, found.parts, strict=True)
-            if p is not None and g is not None
-        ]
-        wanted = [weight for weight in weights.values() if weight.requires_grad]
-        of_weights: Sequence[Tensor] = ()
-        if wanted:
-            outputs, reaching = zip(*reached, strict=True)
-            of_weights = torch.autograd.grad(outputs, wanted, reaching)
-        states = [g if need else None for g, need in zip(found.state, needed, strict=False)]
-        left = iter(of_weights)
-        return (
-            None,
-            found.x,
-            *states,
-            *(next(left) if need else None for need in needed[len(state) :]),
-        )
-
-
-def _by_reference(
-    ctx: Any, grads: Sequence[Tensor | None], x: Tensor, rest: Sequence[Tensor]
-) -> Iterator[Tensor | None]:
-    """Gradients of x, the state and the weights, themselves differentiable."""
-    needed = ctx.needs_input_grad[1:]
-    with torch.enable_grad():
-        # Views, so that what is asked for is the gradient along this path alone.
-        inputs = [
-            t.view_as(t) if need else t.detach() for t, need in zip((x, *rest), needed, strict=True)
-        ]
-        state, weights = _divided(ctx.run, inputs[1:])
-        y, last = ctx.run.reference(inputs[0], state, weights)
-        reached = [(o, g) for o, g in zip((y, *last), grads, strict=True) if g is not None]
-        found = iter(
-            torch.autograd.grad(
-                [o for o, _ in reached],
-                [t for t, need in zip(inputs, needed, strict=True) if need],
-                [g for _, g in reached],
-                create_graph=True,
-                allow_unused=True,
-                materialize_grads=True,
-            )
-        )
-    for need in needed:
-        yield next(found) if need else None
-
-
-def _divided(run: Sequences, rest: Sequence[Tensor]) -> tuple[Sequence[Tensor], dict[str, Tensor]]:
-    """The state's tensors and the weights, by name."""
-    fields = len(rest) - len(run.names)
-    return rest[:fields], dict(zip(run.names, rest[fields:], strict=True))
-
-
-class _Memory(NamedTuple):
-    """What forward writes. c: after every token where backward wants it, else the last one's."""
-
-    y: Tensor
-    c: Tensor | None
-    kept: Tensor | None
-    last: Sequence[Tensor]
-
-
-def _forward(
-    run: Sequences, x: Tensor, state: Sequence[Tensor], weights: Weights, keep: bool
-) -> _Memory:
-    form, (T, B, _) = run.form, x.shape
-    H = state[0].shape[1]
-    memory = _Memory(
-        x.new_empty(T, B, H),
-        x.new_empty(T if keep else 1, B, H) if form.memory else None,
-        x.new_empty(T, B, form.kept * -(-H // WIDEST) * WIDEST) if keep else None,
-        [x.new_empty(B, H) for _ in state],
-    )
-    call, _held = _call(run, x, state, form.parts(weights), memory)
-    library.load().tr_step_forward(call)
-    return memory
-
-
-class _Gradients(NamedTuple):
-    x: Tensor | None
-    state: Sequence[Tensor]
-    parts: Sequence[Tensor | None]
-
-
-def _backward(
-    run: Sequences,
-    x: Tensor,
-    state: Sequence[Tensor],
-    parts: Parts,
-    memory: _Memory,
-    grads: Sequence[Tensor | None],
-    needs_x: bool,
-) -> _Gradients:
-    dy = None if grads[0] is None else _rows(grads[0])
-    of_last = [_dense(g) for g in grads[1:]]
-    found = _Gradients(
-        None if not needs_x else torch.zeros(x.shape) if run.lengths is not None
-        else torch.empty(x.shape),
-        [torch.empty(field.shape) for field in state],
-        [None if p is None or not p.requires_grad else torch.zeros(p.shape) for p in parts],
-    )  # fmt: skip
-    call, _held = _call(run, x, state, parts, memory)
-    back = _StepBack(
-        *(_at(dy), *((0, 0) if dy is None else dy.stride()[:2])),
-        *map(_at, _two(of_last)),
-        *map(_at, (found.x, *_two(found.state), *found.parts)),
-    )
-    library.load().tr_step_backward(call, back)
-    return found
-
-
 def _call(
-    run: Sequences,
-    x: Tensor,
-    state: Sequence[Tensor],
+    form: Form,
+    given: Given,
     parts: Parts,
-    memory: _Memory,
+    outputs: Sequence[Tensor],
+    kept: Sequence[Tensor],
+    c: Tensor | None,
 ) -> tuple[_StepCall, Any]:
-    """The structure, and what its pointers point to, which must live as long."""
-    x, first = _rows(x), [_dense(field) for field in state]
+    """The structure, and what its pointers point to, which must live as long.
+
+    c: after every token where backward wants it, else where the last one's goes.
+    """
+    x, first = _rows(given.x), [_dense(field) for field in given.state]
     T, B, I = x.shape  # noqa: E741
-    H = memory.y.shape[2]
+    y, *last = outputs
+    H = y.shape[2]
     order = (None, None)
-    if run.lengths is not None:
-        order = run.lengths.sort(descending=True, stable=True)
-    reset = None if run.reset is None else run.reset.contiguous()
-    c_time = B * H if memory.c is not None and len(memory.c) == T else 0
-    given = [_dense(part) for part in parts]
+    if given.lengths is not None:
+        order = given.lengths.sort(descending=True, stable=True)
+    reset = None if given.reset is None else given.reset.contiguous()
+    matrices = [_dense(part) for part in parts]
     structure = _StepCall(
-        *(T, B, I, H, run.form.kind, run.form.options, *_shared_by(run.form, T, B, I, H)),
+        *(T, B, I, H, form.kind, form.options, *_shared_by(form, T, B, I, H)),
         *(_at(x), *x.stride()[:2]),
         *map(_at, (*order, reset)),
-        _Weights(*map(_at, given)),
-        *map(_at, (*_two(first), memory.y, memory.c)),
-        *(c_time, _at(memory.kept), 0 if memory.kept is None else memory.kept.stride(1)),
-        *map(_at, _two(memory.last)),
+        _Weights(*map(_at, matrices)),
+        *map(_at, (*_two(first), y, c)),
+        *(B * H if c is not None and c.dim() == 3 else 0,),
+        *((_at(kept[-1]), kept[-1].stride(1)) if kept else (None, 0)),
+        *map(_at, _two(last)),
     )
-    return structure, (x, first, order, reset, given, memory)
+    return structure, (x, first, order, reset, matrices, outputs, kept, c)
 
 
 WIDEST = 16
