@@ -206,6 +206,13 @@ class CurvePoint(_Part):
     seconds: NonNegativeFloat
 
 
+STEP_PARTS = ("data", "forward", "backward", "optimizer")
+"""What an update consists of: a batch is made, loss and score, gradients, clipping and Adam."""
+PARTS = (*STEP_PARTS, "evaluation", "checkpoint", "rest")
+"""What a run's time goes to. `evaluation` is validation too, `rest` what no other part is: setting
+up, the record, telling of progress."""
+
+
 class LengthScore(NamedTuple):
     """Accuracy at one sequence length; an array of three numbers in the file."""
 
@@ -237,7 +244,8 @@ class Cost(_Part):
     tokens_per_second: NonNegativeFloat = 0.0
     peak_memory_bytes: NonNegativeInt = 0
     where: dict[str, NonNegativeFloat] = {}
-    """Seconds in `data`, `forward`, `backward`, `optimizer`, `evaluation`."""
+    """Seconds by part, all of PARTS together `wall_seconds`; without `checkpoint` and `rest` where
+    an older version wrote them."""
 
 
 class Record(BaseModel):

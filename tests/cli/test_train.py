@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import COLUMNS, FAST_TEXT, Call, reviews, write_reviews
+from treering.records import PARTS, STEP_PARTS, find_records
+
+from .conftest import COLUMNS, FAST, FAST_TEXT, Call, reviews, write_reviews
 
 
 @pytest.mark.parametrize("layer", ["lstm", "pr-lstm"])
@@ -57,6 +59,19 @@ def test_seeds_differ_and_repeat(call: Call, folder: Path) -> None:
         for more in (["--seed=0"], ["--seed=1"], ["--seed=0", "--out=again"])
     ]
     assert curves[0] == curves[2] != curves[1]
+
+
+def test_where_the_time_went_is_said(call: Call, folder: Path) -> None:
+    outcome = call("train", "parity_check", *FAST)
+    (line,) = re.findall(r"^Of the time: (.*)$", outcome.out, re.MULTILINE)
+    parts, per_step = line.split("; ")
+    assert [part.split()[0] for part in parts.split(", ")] == list(PARTS)
+    assert 95 <= sum(int(share) for share in re.findall(r"(\d+)%", parts)) <= 105
+    (record,) = find_records(folder)
+    training = sum(record.cost.where[part] for part in STEP_PARTS)
+    assert float(per_step.removesuffix(" ms a step")) == pytest.approx(
+        1000 * training / 3, rel=0.01
+    )
 
 
 def test_steps_in_place_of_epochs(call: Call, folder: Path) -> None:

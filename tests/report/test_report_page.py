@@ -13,7 +13,7 @@ import pytest
 
 import treering.report
 from treering._errors import UserError
-from treering.records import CurvePoint, Record
+from treering.records import Cost, CurvePoint, Record
 from treering.report import render_html, write_html
 
 MakeRecord = Callable[..., Record]
@@ -86,6 +86,34 @@ def test_an_address_in_a_command_stays_plain_text(make_record: MakeRecord) -> No
     assert not any(
         "example.org" in value for _, attrs in page.tags for value in attrs.values() if value
     )
+
+
+def test_a_bar_shows_where_the_time_of_each_layer_went(make_record: MakeRecord) -> None:
+    where: dict[str, float] = {
+        "data": 5,
+        "forward": 30,
+        "backward": 40,
+        "optimizer": 15,
+        "evaluation": 4,
+        "checkpoint": 1,
+        "rest": 5,
+    }
+    cost = Cost(wall_seconds=100.0, where=where)
+    older = Cost(wall_seconds=60.0, where={"forward": 20, "backward": 30})
+    html = render_html([make_record("pr-lstm", cost=cost), make_record("lstm", cost=older)])
+    page = Page(html)
+    assert [label for label in page.attributes("aria-label") if " of which " in label] == [
+        "lstm: 50 s, of which forward 40%, backward 60%",
+        "pr-lstm: 1 min 40 s, of which data 5%, forward 30%, backward 40%, optimizer 15%,"
+        " evaluation 4%, checkpoint 1%, rest 5%",
+    ]
+    widths = re.findall(r'class="part-(\w+)" style="width: ([\d.]+)%"', html)
+    assert sorted(widths) == sorted(
+        [(part, str(float(seconds))) for part, seconds in where.items()]
+        + [("forward", "20.0"), ("backward", "30.0")]
+    )
+    # 600 steps each: of data, forward, backward and optimizer.
+    assert {"150 ms a step", "83.3 ms a step"} <= set(re.findall(r"[\d.]+ ms a step", page.text))
 
 
 def test_every_command_is_there_to_copy(runs: list[Record], make_record: MakeRecord) -> None:

@@ -15,7 +15,7 @@ from treering.cli.options import (
 from treering.cli.runs import folder_of, prepare, run_all
 from treering.cli.specs import LayerSpec
 from treering.cli.streams import print_json, standard_output
-from treering.report.wording import exact
+from treering.report.wording import exact, per_step, shares
 
 
 def train_(
@@ -67,6 +67,7 @@ def train_(
         f" {exact(evaluation.score, metric)} ({'; '.join(about)})",
         f"{record.model.parameters:,} parameters, {cost.wall_seconds:.1f} s,"
         f" {cost.tokens_per_second:,.0f} tokens/s",
+        f"Of the time: {shares(cost.where)}; {1000 * per_step(record):.3g} ms a step",
         f"Record and checkpoint: {folder_of(protocol, spec, seed)}",
     )
     with standard_output() as out:

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from pydantic import JsonValue
 
-from treering.records import ACCURACY, Record, write_atomically
+from treering.records import ACCURACY, PARTS, STEP_PARTS, Record, write_atomically
 from treering.report import plots, tables, wording
 from treering.report.plots import Plot
 from treering.report.sections import (
@@ -22,8 +22,6 @@ from treering.report.sections import (
     sections,
 )
 from treering.report.styles import Style, styles
-
-PHASES = ("data", "forward", "backward", "optimizer", "evaluation")
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class _Swatch:
 
 @dataclass(frozen=True)
 class _Segment:
-    phase: str
+    part: str
     width: float
     """In percent of the longest bar."""
     text: str
@@ -101,7 +99,7 @@ def render_html(records: Iterable[Record], title: str = "treering report") -> st
         environments=_environments(runs),
         settings={section.anchor: _settings(section) for section in shown},
         commands=_commands,
-        phases=PHASES,
+        parts=PARTS,
         strip=_strip,
         strip_scale=_strip_scale,
         tables=tables,
@@ -192,7 +190,7 @@ def _bars(section: Section) -> list[_Bar]:
         ]
         if not runs:
             continue
-        names = [*PHASES, *sorted({name for run in runs for name in run.cost.where} - {*PHASES})]
+        names = [*PARTS, *sorted({name for run in runs for name in run.cost.where} - {*PARTS})]
         where = {
             name: sum(run.cost.where.get(name, 0.0) for run in runs) / len(runs) for name in names
         }
@@ -202,21 +200,20 @@ def _bars(section: Section) -> list[_Bar]:
     bars = []
     for label, where, steps in spent:
         total = sum(where.values())
-        training = total - where.get("evaluation", 0.0)
+        training = sum(where.get(part, 0.0) for part in STEP_PARTS)
         segments = []
-        for phase, time in where.items():
+        for part, time in where.items():
             width = 100 * time / longest
             share = f"{100 * time / total:.0f}%"
             # Narrower than this the number has no room on a phone.
-            segments.append(_Segment(phase, round(width, 3), share if width >= 10 else ""))
+            segments.append(_Segment(part, round(width, 3), share if width >= 10 else ""))
         bars.append(
             _Bar(
                 label=label,
                 segments=segments,
                 total=wording.seconds(total),
                 per_step=f"{1000 * training / steps:.3g} ms a step" if steps else "",
-                description=f"{label}: {wording.seconds(total)}, of which "
-                + ", ".join(f"{phase} {100 * t / total:.0f}%" for phase, t in where.items()),
+                description=f"{label}: {wording.seconds(total)}, of which " + wording.shares(where),
             )
         )
     return bars

@@ -9,6 +9,7 @@ number of threads. On an accelerator this holds as far as its operations are det
 Dimensions: B rows of a batch, T input positions, M output positions, C classes.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -22,6 +23,8 @@ from torch import Tensor, nn
 from treering._errors import UserError
 from treering.records import (
     FILE_NAME,
+    PARTS,
+    STEP_PARTS,
     Cost,
     CurvePoint,
     Evaluation,
@@ -42,7 +45,10 @@ from treering.training.settings import Settings, completed
 from treering.training.state import TrainingState
 
 Penalty = Callable[[], Tensor] | nn.Module
-TRAINING_PARTS = ("data", "forward", "backward", "optimizer")
+
+
+SURELY_KEPT = 0.99
+"""Part of the greatest norm below which rounding cannot make a gradient one that is clipped."""
 
 
 class DivergenceError(UserError):
@@ -161,6 +167,7 @@ class _Run:
             self.modules, self.optimizer, self.kind.source, self.kind.carried, device
         )
         self.position = Position(threads=torch.get_num_threads())
+        self.watch = Stopwatch(self.position.seconds, device)
         self.wall_before = 0.0
         self.saved_step: int | None = None
         plain_settings = settings.model_dump(mode="json")
@@ -231,20 +238,19 @@ class _Run:
     def train(self, progress: Progress) -> None:
         for module in self.modules.values():
             module.train()
-        watch = Stopwatch(self.position.seconds, self.device)
         position, settings = self.position, self.settings
         while not self._trained:
             if self.ctrl_c.requested:
                 self._save("interrupted")
                 raise Interrupted(self.folder, position.step)
-            loss, score = self._step(watch)
+            loss, score = self._step()
             position.losses += loss
             position.scores += score
             position.summed_steps += 1
             position.step += 1
             validated = None
             if self._validation_due:
-                with watch.part("evaluation"):
+                with self.watch.part("evaluation"):
                     validated = self.kind.validate()
                 self._judge(validated)
             if validated is not None or self._trained or position.step % settings.log_every == 0:
@@ -259,7 +265,7 @@ class _Run:
         if self.saved_step != self.position.step:
             self._save("running")
         self.state.use_best(self.folder)
-        with Stopwatch(self.position.seconds, self.device).part("evaluation"):
+        with self.watch.part("evaluation"):
             self.record.evaluation = self._evaluate(progress)
         self._publish("finished")
         if self.ctrl_c.requested:
@@ -281,9 +287,9 @@ class _Run:
             return last or self.position.step % every == 0
         return self.kind.validates_epochs and (last or self.kind.source.at_epoch_end)
 
-    def _step(self, watch: Stopwatch) -> tuple[float, float]:
+    def _step(self) -> tuple[float, float]:
         """One update; cross entropy and score of its batch before the update."""
-        number = self.position.step + 1
+        number, watch = self.position.step + 1, self.watch
         with watch.part("data"):
             batch = to_device(self.kind.source.next(), self.device)
         with watch.part("forward"):
@@ -292,22 +298,31 @@ class _Run:
             for penalty in self.penalties:
                 total = total + penalty()
             value = loss.item()
-            finite = bool(torch.isfinite(total))
-        if not finite:
-            parts = f"cross entropy {value:g}, with penalties {total.item():g}"
+            penalised = total.item() if self.penalties else value
+        if not math.isfinite(penalised):
+            parts = f"cross entropy {value:g}, with penalties {penalised:g}"
             self._diverged(number, value, f"the loss is not finite ({parts})")
         with watch.part("backward"):
             self.optimizer.zero_grad(set_to_none=True)
             total.backward()
         with watch.part("optimizer"):
             if self.settings.clip is not None:
-                norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
-                if not torch.isfinite(norm):
-                    self._diverged(number, value, f"the gradient's norm is {norm.item():g}")
+                self._clip(number, value, self.settings.clip)
             self.optimizer.step()
         tokens = batch.inputs.numel() if batch.lengths is None else int(batch.lengths.sum())
         self.position.tokens += tokens
         return value, score
+
+    def _clip(self, step: int, loss: float, most: float) -> None:
+        """`nn.utils.clip_grad_norm_`, which writes all gradients even where its factor is 1."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        size = norm.item()
+        if not math.isfinite(size):
+            self._diverged(step, loss, f"the gradient's norm is {size:g}")
+        # 1e-6 as PyTorch adds it.
+        if size + 1e-6 >= most * SURELY_KEPT:
+            nn.utils.clip_grads_with_norm_(self.parameters, most, norm)
 
     def _diverged(self, step: int, loss: float, what: str) -> NoReturn:
         seconds = self._wall_seconds()
@@ -383,14 +398,17 @@ class _Run:
         return self.wall_before + perf_counter() - self.began
 
     def _save(self, status: Status) -> None:
+        self.watch.settle()
         self.position.wall_seconds = self._wall_seconds()
-        checkpoint.save(self.folder, self.state.tensors(), self.identity, self.position)
+        with self.watch.part("checkpoint"):
+            checkpoint.save(self.folder, self.state.tensors(), self.identity, self.position)
         self.saved_step = self.position.step
         self._publish(status)
 
     def _restore(self, saved: checkpoint.Checkpoint) -> None:
         self.state.restore(saved.tensors, self.folder)
         self.position = saved.header.position
+        self.watch = Stopwatch(self.position.seconds, self.device)
         self.wall_before = self.position.wall_seconds
         self.saved_step = self.position.step
 
@@ -398,15 +416,20 @@ class _Run:
         """Bring the folder's record up to the present position."""
         position = self.position
         position.peak_memory = max(position.peak_memory, peak_memory(self.device))
-        training = sum(position.seconds.get(part, 0.0) for part in TRAINING_PARTS)
+        self.watch.settle()
+        wall = self._wall_seconds()
+        training = sum(position.seconds.get(part, 0.0) for part in STEP_PARTS)
+        # Not below 0, for sums are rounded and an accelerator has a clock of its own.
+        rest = max(0.0, wall - sum(position.seconds.values()))
+        seconds = position.seconds | {"rest": rest}
         self.record.status = status
         self.record.learning = list(position.learning)
         self.record.cost = Cost(
-            wall_seconds=self._wall_seconds(),
+            wall_seconds=wall,
             train_tokens=position.tokens,
             tokens_per_second=position.tokens / training if training else 0.0,
             peak_memory_bytes=position.peak_memory,
-            where=dict(position.seconds),
+            where={part: seconds[part] for part in PARTS if part in seconds},
         )
         self.record.save(self.folder)
 
