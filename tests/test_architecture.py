@@ -40,7 +40,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": set(),
     "records": set(),
     "training": {"tasks.abstract", "records"},
-    "report": {"records"},
+    "bench": {"layers", "dispatch", "schedules", "cells.abstract", "tasks", "records"}
+    | {"kernels.native.library"},
+    "report": {"records", "bench.record"},
     "__init__": {
         "export",
         "layers",
@@ -71,6 +73,7 @@ OUTSIDE: dict[str, set[str]] = {
     "export": {"torch", "onnx", "onnxruntime"},
     "models": {"torch"},
     "records": {"pydantic", "numpy", "psutil"},
+    "bench": {"torch", "pydantic", "numpy", "psutil"},
     "report": {"pydantic", "jinja2", "markupsafe", "matplotlib", "numpy", "rich"},
 }
 NO_PLACE_FOR = {"utils", "util", "common", "helpers", "helper", "misc", "tools", "base"}

@@ -20,6 +20,7 @@ COMMANDS = {
     "compare": "Train several layers on one task over several seeds: a table and a report.",
     "predict": "Answer each line of a file or of standard input with one line.",
     "export": "Write the model of a run as an ONNX file, in int8 if wanted.",
+    "bench": "Measure time and memory beside peers, correctness first: a table and a page.",
     "report": "Make one HTML page of all records under a folder, and print their table.",
     "doctor": "Say what this machine has, which kernel each layer runs on it, and why.",
 }

@@ -1,0 +1,107 @@
+"""Time and memory of every layer over sequence lengths."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import psutil
+
+from treering import layers
+from treering.bench.alone import EndedError, measure
+from treering.bench.record import Case, CostAt, Growth, Middle
+from treering.bench.table import Session
+
+LENGTHS = {
+    "smoke": (8, 16, 32),
+    "quick": (1024, 4096, 16_384, 65_536, 262_144),
+    "full": (1024, 4096, 16_384, 65_536, 262_144),
+}
+WIDTH = {"smoke": 4, "quick": 16, "full": 16}
+"""Of input and state; one sequence."""
+CALLS = {"smoke": 1, "quick": 4, "full": 12}
+LONGER = 4
+"""A length takes at most this many times what the one before took, where cost grows as length."""
+SHARE_OF_MEMORY = 0.8
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One layer, trained or not."""
+
+    layer: str
+    mode: Literal["train", "infer"]
+
+    @property
+    def name(self) -> str:
+        return f"growth-{self.layer}-{self.mode}"
+
+
+def curves(budget: str) -> list[Curve]:
+    """Every registered layer; in the budget `smoke` a single curve."""
+    modes: tuple[Literal["train", "infer"], ...] = ("infer", "train")
+    every = [Curve(name, mode) for name in layers.names() for mode in modes]
+    return every[:1] if budget == "smoke" else every
+
+
+def measure_curve(curve: Curve, session: Session) -> Iterator[Growth]:
+    """The record after each length, shortest first; ends with a reason where it must stop."""
+    budget, lengths = session.budget, LENGTHS[session.budget.name]
+    width = WIDTH[budget.name]
+    case = Case(
+        layer=curve.layer,
+        mode=curve.mode,
+        batch=1,
+        time=lengths[-1],
+        input_size=width,
+        hidden_size=width,
+    )
+    so_far = Growth(
+        name=curve.name,
+        case=case,
+        **session.common,  # pyright: ignore[reportArgumentType]
+    )
+    for T in lengths:
+        reason = _too_much(so_far.points, session)
+        if reason:
+            yield so_far.model_copy(update={"reason": reason})
+            return
+        try:
+            found = measure(
+                case.model_copy(update={"time": T}),
+                "auto",
+                threads=session.machine.threads,
+                calls=CALLS[budget.name],
+                seconds=budget.seconds,
+                patience=60 + 2 * budget.longest_call,
+            )
+        except EndedError as error:
+            yield so_far.model_copy(update={"reason": f"at T = {T:,} {error}"})
+            return
+        point = CostAt(
+            time=T,
+            seconds=Middle.of(found.seconds),
+            calls=len(found.seconds),
+            peak_bytes=found.peak_bytes,
+        )
+        so_far = so_far.model_copy(update={"points": [*so_far.points, point], "ran": found.ran})
+        yield so_far
+
+
+def _too_much(points: list[CostAt], session: Session) -> str:
+    """Why the next length is not tried, from what the last one took."""
+    if not points:
+        return ""
+    last = points[-1]
+    limit = session.budget.longest_call
+    if last.seconds.median * LONGER > limit:
+        return (
+            f"stopped after T = {last.time:,}, where a call takes {last.seconds.median:.1f} s:"
+            f" the next would take more than {limit:g} s"
+        )
+    free = psutil.virtual_memory().available * SHARE_OF_MEMORY
+    if last.peak_bytes * LONGER > free:
+        return (
+            f"stopped after T = {last.time:,}, where a call takes"
+            f" {last.peak_bytes / 2**20:,.0f} MiB: the next would not fit in memory"
+        )
+    return ""
