@@ -1,21 +1,26 @@
 """Runs in processes of their own: the same results, stopped and gone on with, failing."""
 
+import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from treering._errors import UserError
+from treering.cli import runs
 from treering.cli.progress import Bars
-from treering.cli.workers import Reporter, run_in_processes
+from treering.cli.workers import IMPORTED, Reporter, run_in_processes
 from treering.records import Record, find_records
 from treering.training import Interrupted
 
-from .conftest import FAST, Call
+from .conftest import COLUMNS, FAST, FAST_TEXT, Call, reviews, write_reviews
 
 COMPARE = ["compare", "parity_check", "--layers=lstm,pr-lstm", "--seeds=2", *FAST, "--threads=1"]
 
@@ -128,6 +133,44 @@ def _one_of_two(text: str, progress: Reporter) -> None:
 def test_a_process_that_dies_is_named(tmp_path: Path) -> None:
     with Bars(1, quiet=True) as bars, pytest.raises(RuntimeError, match=r"lstm seed 0 .* code 7"):
         run_in_processes(die, [("lstm seed 0", (7,))], 2, bars)
+
+
+def look_around(path: str, progress: Reporter) -> None:
+    there = {name for name in IMPORTED if name in sys.modules}
+    parent = psutil.Process().parent()
+    assert parent is not None
+    Path(path).write_text(json.dumps([sorted(there), parent.pid]), encoding="utf-8")
+
+
+@pytest.mark.skipif(
+    "forkserver" not in multiprocessing.get_all_start_methods(), reason="this system cannot fork"
+)
+def test_processes_come_from_one_that_has_imported_everything(tmp_path: Path) -> None:
+    calls = [(f"run {k}", (str(tmp_path / str(k)),)) for k in range(2)]
+    with Bars(2, quiet=True) as bars:
+        run_in_processes(look_around, calls, 1, bars)
+    one, other = (json.loads((tmp_path / name).read_text(encoding="utf-8")) for name in "01")
+    assert one == other == [sorted(IMPORTED), one[1]]
+    assert one[1] != os.getpid()
+
+
+def test_a_task_is_given_to_a_run_and_not_loaded_again(
+    call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_reviews(folder / "reviews.csv", reviews(40))
+    words = ["compare", "reviews.csv", *COLUMNS, *FAST_TEXT, "--layers=lstm,gru", "--seeds=1"]
+    assert call(*words, "--jobs=1", "--threads=1", "--out=one").code == 0
+    loaded = runs.prepare
+
+    def prepare_and_remove(*arguments: Any) -> runs.Protocol:
+        protocol = loaded(*arguments)
+        file.unlink()
+        return protocol
+
+    monkeypatch.setattr("treering.cli.compare.prepare", prepare_and_remove)
+    outcome = call(*words, "--jobs=2", "--threads=1", "--out=two")
+    assert outcome.code == 0, outcome.err
+    assert results(folder / "one") == results(folder / "two")
 
 
 def test_more_runs_than_processes(tmp_path: Path) -> None:

@@ -265,7 +265,7 @@ def run_all(protocol: Protocol, specs: Sequence[LayerSpec], seeds: Sequence[int]
         for one in here:
             _run_here(replace(protocol, run=run), *one, bars)
         calls = [
-            (f"{spec.text} seed {seed}", (protocol.word, protocol.given, run, spec, seed))
+            (f"{spec.text} seed {seed}", (replace(protocol, run=run), spec, seed))
             for spec, seed in runs
             if (spec, seed) not in here
         ]
@@ -297,16 +297,11 @@ def _run_here(protocol: Protocol, spec: LayerSpec, seed: int, bars: Bars) -> Non
     bar.finish()
 
 
-def _run_alone(
-    word: str,
-    given: tuple[TaskOptions, ModelOptions, TrainingOptions],
-    run: RunOptions,
-    spec: LayerSpec,
-    seed: int,
-    progress: Progress,
-) -> None:
+def _run_alone(protocol: Protocol, spec: LayerSpec, seed: int, progress: Progress) -> None:
     """One run in a process of its own; its record is in its folder."""
-    run_one(prepare(word, *given, run), spec, seed, progress)
+    if protocol.run.threads is not None:
+        torch.set_num_threads(protocol.run.threads)
+    run_one(protocol, spec, seed, progress)
 
 
 @contextmanager

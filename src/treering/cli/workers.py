@@ -3,9 +3,13 @@
 A small model does not keep two cores busy: threads wait for each other at every operation, and
 for milliseconds if anything else runs on the machine. One process and one thread per run keeps
 every core at work, and its peak memory is the run's own.
+
+Importing PyTorch takes seconds, so where the system can, one process imports it and every run's
+process is forked from that one, which does nothing else: no thread, no tensor, no accelerator.
 """
 
 import multiprocessing
+import pickle
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,14 +17,19 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from treering._errors import UserError
 from treering.cli.progress import Bars, RunBar
 from treering.training import Interrupted
 
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
+
 QUIET_SECONDS = 0.1
 """Between two words of a run on how far it is."""
+IMPORTED = ("treering.cli.runs", "torch._dynamo")
+"""What every run needs; PyTorch imports the second when it makes the first optimiser."""
 
 
 class Reporter:
@@ -66,12 +75,12 @@ class _Running:
     bar: RunBar
 
 
-def work(pipe: Connection, run: Any, arguments: tuple[Any, ...]) -> None:
+def work(pipe: Connection, run: Any, arguments: bytes) -> None:
     """In the new process: `run(*arguments, reporter)`, and how it ended."""
     # Until here Ctrl-C was ignored, so that an import does not end in a traceback.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        run(*arguments, Reporter(pipe))
+        run(*pickle.loads(arguments), Reporter(pipe))
     except Interrupted as stop:
         pipe.send(("interrupted", (str(stop),)))
     except UserError as error:
@@ -90,7 +99,7 @@ def run_in_processes(
     Raises KeyboardInterrupt after Ctrl-C, when all that ran have saved; UserError, after stopping
     the others, if one of them does.
     """
-    context = multiprocessing.get_context("spawn")
+    context = _context()
     waiting = list(enumerate(calls))[::-1]
     running: dict[Connection, _Running] = {}
     stopped: list[str] = []
@@ -99,7 +108,9 @@ def run_in_processes(
     def begin() -> None:
         index, (title, arguments) = waiting.pop()
         here, there = context.Pipe()
-        process = context.Process(target=work, args=(there, run, arguments), daemon=True)
+        # As bytes: PyTorch would have tensors shared through /dev/shm, small in many containers.
+        given = (there, run, pickle.dumps(arguments))
+        process = context.Process(target=work, args=given, daemon=True)
         with _ctrl_c_ignored():
             process.start()
         there.close()
@@ -155,6 +166,14 @@ def run_in_processes(
         raise UserError(mistakes[0])
     if stopped:
         raise KeyboardInterrupt(next((text for text in stopped if text), ""))
+
+
+def _context() -> "ForkServerContext | SpawnContext":
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(IMPORTED))
+    return context
 
 
 @contextmanager
