@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-from treering._types import HiddenCell, State
-from treering.cells.abstract import MergeCell
+from treering._types import State
+from treering.cells.abstract import Cell, MergeCell
 from treering.cells.pr_lstm import PRLSTMCell
 from treering.cells.pr_rnn import PRRNNCell
 from treering.dispatch.kernel import Kernel, is_transformed, native_refuses
@@ -77,18 +77,17 @@ def _run(call: Call, native: bool) -> tuple[Any, State]:
     parts = ["leaf", "merge", *(f"refine{r}" for r in range(len(w) // (1 + cell.bias) - 2))]
     names = [f"{kind}_{part}" for part in parts for kind in ("weight", "bias")]
 
-    def reference(x: Tensor, carried: Any, given: Any) -> tuple[Tensor, Tensor]:
+    def reference(x: Tensor, carried: Any, given: Any) -> tuple[Tensor, ...]:
         weights = {n: t for n, t in zip(names, given, strict=True) if t is not None}
-        state = None if carried is None else HiddenCell(*carried)
-        h, c = program.execute(cell, weights, x, state, merges)
-        return h, c
+        state = None if carried is None else cell.state_type(*carried)
+        return tuple(program.execute(cell, weights, x, state, merges))
 
     given = [w.get(name) for name in names]
     rounds = native_tree.Merges(
         merges.rows, merges.left, merges.right, merges.round_end, lambda: merges.uses
     )
-    pool = HiddenCell(*native_tree.merge_all(x, carried, given, rounds, reference))
-    return program.answer(call, merges, pool)
+    pool = native_tree.merge_all(_FORMS[type(cell)], x, carried, given, rounds, reference)
+    return program.answer(call, merges, cell.state_type(*pool))
 
 
 def _note(call: Call) -> str:
@@ -101,14 +100,23 @@ def _note(call: Call) -> str:
     return f", equal blocks merged once: {shared:,} of {alone:,} merges"
 
 
+_CELLS: dict[str, type[MergeCell]] = {"pr-lstm": PRLSTMCell, "pr-rnn": PRRNNCell}
+_FORMS: dict[type[Cell], native_tree.Form] = {
+    PRLSTMCell: native_tree.PR_LSTM,
+    PRRNNCell: native_tree.PR_RNN,
+}
+
 KERNELS = (
-    Kernel(
-        "native-pr-lstm", PRLSTMCell, Tree, _native_refuses, partial(_run, native=True), note=_note
+    *(
+        Kernel(
+            f"native-{name}", cell, Tree, _native_refuses, partial(_run, native=True), note=_note
+        )
+        for name, cell in _CELLS.items()
     ),
     *(
         Kernel(
             f"shared-{name}", cell, Tree, _shared_refuses, partial(_run, native=False), note=_note
         )
-        for name, cell in (("pr-lstm", PRLSTMCell), ("pr-rnn", PRRNNCell))
+        for name, cell in _CELLS.items()
     ),
 )

@@ -1,4 +1,4 @@
-"""PR-LSTM along a program of merges, in C++: forward and backward, all rounds in one call each.
+"""Merging cells along a program of merges, in C++: forward and backward, a call each.
 
 Legend: N leaves from the input, C carried rows, M merges, I input, H hidden, R refinements.
 """
@@ -22,13 +22,11 @@ class _Call(ctypes.Structure):
 
     _fields_ = (
         *((name, _S) for name in ("given", "N", "M", "I", "H")),
-        *((name, ctypes.c_int) for name in ("refinements", "threads")),
+        *((name, ctypes.c_int) for name in ("kind", "refinements", "threads")),
         ("rounds", _S),
         *((name, _P) for name in ("round_end", "left", "right", "x")),
         *((name, _P) for name in ("w_leaf", "b_leaf", "w_merge", "b_merge")),
-        *((name, _P) for name in ("w_refine", "b_refine", "h", "c")),
-        *((name, _P) for name in ("leaf_gates", "merge_gates", "refine_gates")),
-        *((name, _P) for name in ("inner_h", "inner_c")),
+        *((name, _P) for name in ("w_refine", "b_refine", "h", "c", "slots")),
     )
 
 
@@ -38,15 +36,31 @@ class _Back(ctypes.Structure):
     _fields_ = tuple(
         (name, _P)
         for name in (
-            *("use_begin", "uses", "dh", "dc", "dh_left", "dh_right", "dc_left", "dc_right"),
-            *("dx", "dh_leaf", "dc_leaf", "dw_leaf", "db_leaf", "dw_merge", "db_merge"),
-            *("dw_refine", "db_refine"),
+            *("use_begin", "uses", "dh", "dc", "dx", "dh_carried", "dc_carried"),
+            *("dw_leaf", "db_leaf", "dw_merge", "db_merge", "dw_refine", "db_refine"),
         )
     )
 
 
 library.declare("tr_tree_forward", TreeCall=_Call)
 library.declare("tr_tree_backward", TreeCall=_Call, TreeBack=_Back)
+
+
+class Form(NamedTuple):
+    """A cell of tree_cells.h.
+
+    kind: its number in `with_merging_cell`. leaf_gates: rows of a leaf's matrix, in H. fields:
+    tensors that a state has. slot: `tree_slot` in tree.h, what training keeps of a merge, in H.
+    """
+
+    kind: int
+    leaf_gates: int
+    fields: int
+    slot: int
+
+
+PR_LSTM = Form(kind=0, leaf_gates=3, fields=2, slot=5)
+PR_RNN = Form(kind=1, leaf_gates=1, fields=1, slot=2)
 
 
 class Merges(NamedTuple):
@@ -65,107 +79,102 @@ class Merges(NamedTuple):
     uses: Callable[[], tuple[Tensor, Tensor]]
 
 
-Reference = Callable[[Tensor, Any, Sequence[Tensor | None]], tuple[Tensor, Tensor]]
-"""The same pool by differentiable operators: (x, carried (h, c) or None, weights) -> h, c."""
+Reference = Callable[[Tensor, Any, Sequence[Tensor | None]], tuple[Tensor, ...]]
+"""The same pool by differentiable operators: (x, carried or None, weights) -> its fields."""
 
 
 def merge_all(
+    form: Form,
     x: Tensor,
-    carried: tuple[Tensor, Tensor] | None,
+    carried: Sequence[Tensor] | None,
     weights: Sequence[Tensor | None],
     merges: Merges,
     reference: Reference,
-) -> tuple[Tensor, Tensor]:
-    """The pool (N + C + M, H) of h and c: leaves of x (N, I), carried rows (C, H), merges.
+) -> tuple[Tensor, ...]:
+    """The pool's fields (N + C + M, H): leaves of x (N, I), carried rows (C, H) a field, merges.
 
     weights: leaf, merge, then each refinement, a matrix and a bias or None each; gate order and
-    shapes as in `cells/pr_lstm.py`. float32, on the CPU. The first backward pass is the kernel's;
+    shapes as in the cell's file. float32, on the CPU. The first backward pass is the kernel's;
     a second one through the same graph, and derivatives of it, run the reference.
+
+    Memory of training: the pool and `form.slot` rows a merge; what else the backward pass needs
+    is computed again, which is the refinements' and the leaves' products once more.
     """
-    h, c = carried if carried is not None else (None, None)
-    inputs = [None if t is None else t.contiguous() for t in (x, h, c, *weights)]
-    return _MergeAll.apply(merges, reference, *inputs)
+    given = [None] * form.fields if carried is None else carried
+    inputs = [None if t is None else t.contiguous() for t in (x, *given, *weights)]
+    return _MergeAll.apply(form, merges, reference, *inputs)
 
 
 class _MergeAll(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        merges: Merges,
-        reference: Reference,
-        x: Tensor,
-        carried_h: Tensor | None,
-        carried_c: Tensor | None,
-        *weights: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+        ctx: Any, form: Form, merges: Merges, reference: Reference, *inputs: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        x, carried, weights = _parts(form, inputs)
         N, M = len(x), len(merges.left)
-        H, R = _sizes(weights)
-        pools = []
-        for carried in (carried_h, carried_c):
-            pool = x.new_empty(merges.rows + M, H)
-            if carried is not None:
-                pool[N : merges.rows] = carried
-            pools.append(pool)
-        kept = None
-        if any(ctx.needs_input_grad):
-            shapes = ((N, 3, H), (M, 5, H), (R, M, 4, H), (R, M, H), (R, M, H))
-            kept = [x.new_empty(shape) for shape in shapes]
-        call = _describe(merges, x, weights, pools, kept)
+        H, _ = _sizes(form, weights)
+        pools = [x.new_empty(merges.rows + M, H) for _ in range(form.fields)]
+        for pool, rows in zip(pools, carried, strict=True):
+            if rows is not None:
+                pool[N : merges.rows] = rows
+        slots = x.new_empty(M, form.slot, H) if any(ctx.needs_input_grad) else None
+        call = _describe(form, merges, x, weights, pools, slots)
         library.load().tr_tree_forward(call.structure)
-        if kept is not None:
+        if slots is not None:
             ctx.set_materialize_grads(False)
-            ctx.merges, ctx.reference, ctx.kept = merges, reference, kept
-            ctx.save_for_backward(*pools, x, carried_h, carried_c, *weights)
-        return pools[0], pools[1]
+            ctx.form, ctx.merges, ctx.reference, ctx.slots = form, merges, reference, slots
+            ctx.save_for_backward(*pools, *inputs)
+        return tuple(pools)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        *pools, x = ctx.saved_tensors[:3]
-        weights = ctx.saved_tensors[5:]
-        if torch.is_grad_enabled() or ctx.kept is None:
-            return (None, None, *_by_reference(ctx, grads))
+        form: Form = ctx.form
         merges: Merges = ctx.merges
-        # The gates that were kept become their gradients.
-        kept, ctx.kept = ctx.kept, None
-        N, M = len(x), len(merges.left)
-        H, _ = _sizes(weights)
-        call = _describe(merges, x, weights, pools, kept)
+        pools, inputs = ctx.saved_tensors[: form.fields], ctx.saved_tensors[form.fields :]
+        needed = ctx.needs_input_grad[3:]
+        if torch.is_grad_enabled() or ctx.slots is None:
+            return (None, None, None, *_by_reference(ctx.reference, form, inputs, needed, grads))
+        # The slots change.
+        slots, ctx.slots = ctx.slots, None
+        x, carried, weights = _parts(form, inputs)
+        call = _describe(form, merges, x, weights, pools, slots)
         grads = tuple(None if g is None else g.contiguous() for g in grads)
-        sides = [x.new_empty(M, H) for _ in range(4)]
-        of_leaves = [x.new_empty(merges.rows, H) for _ in range(2)]
-        _, _, needs_x, needs_h, needs_c, *needed = ctx.needs_input_grad
+        needs_x, needs_carried, needs_weights = _parts(form, needed)
         dx = torch.empty_like(x) if needs_x else None
+        shape = merges.rows - len(x), pools[0].shape[1]
+        of_carried = [x.new_empty(shape) for _ in carried]
         dw = [
             torch.zeros_like(w) if w is not None and need else None
-            for w, need in zip(weights, needed, strict=True)
+            for w, need in zip(weights, needs_weights, strict=True)
         ]
         begin, uses = merges.uses()
         refine_w, refine_b = _pointers(dw[4::2]), _pointers(dw[5::2])
         back = _Back(
-            *map(_at, (begin, uses, *grads, *sides, dx, *of_leaves, *dw[:4])),
+            *map(_at, (begin, uses, *_both(grads), dx, *_both(of_carried), *dw[:4])),
             ctypes.cast(refine_w, _P),
             ctypes.cast(refine_b, _P),
         )
         library.load().tr_tree_backward(call.structure, back)
-        carried = [
-            rows[N:] if need else None
-            for rows, need in zip(of_leaves, (needs_h, needs_c), strict=True)
-        ]
-        return (None, None, dx, *carried, *dw)
+        dcarried = [d if need else None for d, need in zip(of_carried, needs_carried, strict=True)]
+        return (None, None, None, dx, *dcarried, *dw)
 
 
-def _by_reference(ctx: Any, grads: Sequence[Tensor | None]) -> Iterator[Tensor | None]:
-    """Gradients of x, carried h and c, and the weights, themselves differentiable."""
-    given = ctx.saved_tensors[2:]
-    needed = ctx.needs_input_grad[2:]
+def _by_reference(
+    reference: Reference,
+    form: Form,
+    given: Sequence[Tensor | None],
+    needed: Sequence[bool],
+    grads: Sequence[Tensor | None],
+) -> Iterator[Tensor | None]:
+    """Gradients of x, the carried rows and the weights, themselves differentiable."""
     with torch.enable_grad():
         # Views, so that what is asked for is the gradient along this path alone.
         inputs = [
             None if t is None else t.view_as(t) if need else t.detach()
             for t, need in zip(given, needed, strict=True)
         ]
-        x, h, c, *weights = inputs
-        outputs = ctx.reference(x, None if h is None else (h, c), weights)
+        x, carried, weights = _parts(form, inputs)
+        outputs = reference(x, None if carried[0] is None else carried, weights)
         reached = [(y, g) for y, g in zip(outputs, grads, strict=True) if g is not None]
         found = iter(
             torch.autograd.grad(
@@ -190,29 +199,41 @@ class _Description:
 
 
 def _describe(
+    form: Form,
     merges: Merges,
     x: Tensor,
     weights: Sequence[Tensor | None],
     pools: Sequence[Tensor],
-    kept: Sequence[Tensor] | None,
+    slots: Tensor | None,
 ) -> _Description:
-    H, R = _sizes(weights)
+    H, R = _sizes(form, weights)
     refine_w, refine_b = _pointers(weights[4::2]), _pointers(weights[5::2])
     structure = _Call(
         *(len(x), merges.rows, len(merges.left), x.shape[1], H),
-        *(R, torch.get_num_threads(), len(merges.round_end)),
+        *(form.kind, R, torch.get_num_threads(), len(merges.round_end)),
         *map(_at, (merges.round_end, merges.left, merges.right, x, *weights[:4])),
         *(ctypes.cast(refine_w, _P), ctypes.cast(refine_b, _P)),
-        *map(_at, (*pools, *(kept or (None,) * 5))),
+        *map(_at, (*_both(pools), slots)),
     )
-    return _Description(structure, (merges, x, weights, pools, kept, refine_w, refine_b))
+    return _Description(structure, (merges, x, weights, pools, slots, refine_w, refine_b))
 
 
-def _sizes(weights: Sequence[Tensor | None]) -> tuple[int, int]:
+def _parts(form: Form, inputs: Sequence[Any]) -> tuple[Any, Sequence[Any], Sequence[Any]]:
+    """What belongs to x, to the carried rows and to the weights."""
+    x, *others = inputs
+    return x, others[: form.fields], others[form.fields :]
+
+
+def _sizes(form: Form, weights: Sequence[Tensor | None]) -> tuple[int, int]:
     """H and R, from leaf, merge and refinements, a matrix and a bias each."""
     leaf = weights[0]
     assert leaf is not None
-    return leaf.shape[0] // 3, len(weights) // 2 - 2
+    return leaf.shape[0] // form.leaf_gates, len(weights) // 2 - 2
+
+
+def _both(fields: Sequence[Tensor | None]) -> tuple[Tensor | None, Tensor | None]:
+    """h and c; None for c where a state is h alone."""
+    return fields[0], fields[1] if len(fields) > 1 else None
 
 
 def _at(tensor: Tensor | None) -> int | None:
