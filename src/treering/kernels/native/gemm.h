@@ -113,8 +113,9 @@ inline void multiply(size_t begin, size_t end, size_t K, size_t N, A&& a, const 
   }
 }
 
-// Blocks of `outer_parts`: a block of a and one of b share the second cache with the sums.
-constexpr size_t OUTER_K = 256, OUTER_TILES = 40;
+// Blocks of `outer_parts`: a panel of b stays in the first cache while it meets all tiles of a,
+// which stay in the second one.
+constexpr size_t OUTER_K = 160, OUTER_TILES = 40;
 
 // Numbers that `outer_parts` needs for itself.
 inline size_t outer_scratch(size_t N, int parts = 1) {
@@ -176,6 +177,13 @@ inline void outer_parts(size_t begin, size_t end, size_t N, size_t K, A&& a, B&&
       for (int part = 0; part < PARTS; part++)
         for (size_t n = 0; n < N; n += WIDE * W)
           for (size_t m = 0; m < rows; m += MR) {
+            float* to[MR] = {};
+            for (int i = 0; i < MR && m + i < rows; i++) {
+              float* row = out(part, m0 + m + i);
+              if (!row) continue;
+              to[i] = row + n;
+              for (int j = 0; j < WIDE && n + j * W < N; j++) __builtin_prefetch(to[i] + j * W, 1);
+            }
             V acc[MR][WIDE] = {};
             const float *ta = pa + m * OUTER_K, *tb = pb + part * part_size + n * OUTER_K;
             for (size_t k = 0; k < kc; k++, ta += MR, tb += WIDE * W) {
@@ -186,17 +194,15 @@ inline void outer_parts(size_t begin, size_t end, size_t N, size_t K, A&& a, B&&
                 for (int j = 0; j < WIDE; j++) acc[i][j] += s * panel[j];
               }
             }
-            for (int i = 0; i < MR && m + i < rows; i++) {
-              float* row = out(part, m0 + m + i);
-              if (!row) continue;
-              for (int j = 0; j < WIDE; j++) {
+            for (int i = 0; i < MR; i++)
+              for (int j = 0; to[i] && j < WIDE; j++) {
+                float* sum = to[i] + j * W;
                 const size_t at = n + j * W;
                 if (at + W <= N)
-                  store(row + at, load(row + at) + acc[i][j]);
+                  store(sum, load(sum) + acc[i][j]);
                 else if (at < N)
-                  store_part(row + at, load_part(row + at, N - at) + acc[i][j], N - at);
+                  store_part(sum, load_part(sum, N - at) + acc[i][j], N - at);
               }
-            }
           }
     }
   }

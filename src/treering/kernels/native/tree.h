@@ -113,7 +113,7 @@ class TreeMap {
 
   // Not inlined into tiles of different sizes, where products would be contracted differently.
   template <class Row>
-  __attribute__((noinline)) void finish(size_t p, size_t m, int rows, const float* z,
+  __attribute__((noinline, flatten)) void finish(size_t p, size_t m, int rows, const float* z,
                                         Row& row) const {
     for (int v = 0; v < C::UV; v++) {
       if ((p * C::UV + v) * W >= H) break;
@@ -376,7 +376,7 @@ class TreeBackward {
   }
 
   // All that reaches a row of the pool: from outside, then from its uses in their order.
-  void gather(size_t row, Share units, TreeState to) const {
+  __attribute__((flatten)) void gather(size_t row, Share units, TreeState to) const {
     for (size_t u = units.begin; u < units.end; u++) {
       const Units at(u, H);
       V h = b.dh ? at.get(b.dh + row * H) : V{};
@@ -438,7 +438,7 @@ class TreeBackward {
   }
 
   template <class At>
-  void again(size_t begin, size_t end, Share units, At&& state) {
+  __attribute__((noinline, flatten)) void again(size_t begin, size_t end, Share units, At&& state) {
     for (size_t m = begin; m < end; m++)
       for (size_t u = units.begin; u < units.end; u++) {
         const TreeState to = state(0, m);
@@ -448,7 +448,7 @@ class TreeBackward {
   }
 
   template <int P, class Row>
-  void pointwise(size_t begin, size_t end, Share units, Row&& row) const {
+  __attribute__((noinline, flatten)) void pointwise(size_t begin, size_t end, Share units, Row&& row) const {
     for (size_t m = begin; m < end; m++) {
       const TreeBackRow at = row(m);
       for (size_t u = units.begin; u < units.end; u++)
@@ -510,8 +510,16 @@ class TreeBackward {
           scratch[thread].data());
     if (bias == NOWHERE) return;
     // In double: terms of both signs, as many as merges, cancel to a small rest.
-    for (size_t k = 0; k < count; k++)
-      for (size_t g = mine.begin; g < mine.end; g++) sums[bias + g] += z(k)[g];
+    constexpr size_t TOGETHER = 8;
+    double* to = sums.data() + bias;
+    for (size_t first = 0; first < count; first += TOGETHER)
+      for (size_t g = mine.begin; g < mine.end; g += W) {
+        const size_t columns = std::min(W, mine.end - g);
+        V sum{};
+        for (size_t k = first; k < std::min(count, first + TOGETHER); k++)
+          sum += columns == W ? load(z(k) + g) : load_part(z(k) + g, columns);
+        for (size_t j = 0; j < columns; j++) to[g + j] += sum[j];
+      }
   }
 
   const TreePool<C> pool;
