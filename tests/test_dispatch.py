@@ -17,7 +17,7 @@ from treering.cells.abstract import Cell, ParameterSpec
 from treering.dispatch import KERNELS, default_schedule, requested
 
 X = torch.zeros(5, 3, 2)
-OWN = {"lstm": "aten-lstm", "gru": "aten-gru", "rnn": "aten-rnn"}
+OWN = ("lstm", "gru", "rnn")
 
 
 def lines(layer: Any, **options: Any) -> list[str]:
@@ -39,6 +39,19 @@ class TestExplain:
             assert "no kernel is written for" in line
             assert "plain PyTorch operators run it" in line
 
+    def test_the_faster_kernel(self):
+        gru, lstm, x = tr.GRU(64, 64), tr.LSTM(64, 64), torch.zeros(600, 1, 64)
+        assert "native-gru (native-gru runs GRUCell under Sequential; aten-gru: treering's" in str(
+            tr.explain(gru, x)
+        )
+        assert ": aten-gru (" in str(tr.explain(gru, x[:1]))
+        assert "; aten-lstm: in training treering's own kernel is faster)" in str(
+            tr.explain(lstm, x)
+        )
+        assert ": aten-lstm (" in str(tr.explain(lstm, x[:100]))
+        with torch.no_grad():
+            assert ": aten-lstm (" in str(tr.explain(lstm, x))
+
     def test_one_line_per_layer_and_direction(self):
         explanation = tr.explain(tr.LSTM(2, 3, 2, bidirectional=True), X)
         assert len(explanation.lines) == 4
@@ -52,7 +65,7 @@ class TestExplain:
         ]
         assert ": native-lstm (" in lines(tr.LSTM(2, 3), lengths=lengths)[0]
         assert ": aten-lstm (" in lines(tr.LSTM(2, 3), lengths=torch.tensor([5, 5, 5]))[0]
-        assert ": aten-gru (" in lines(tr.Reordered(tr.GRU(2, 3, batch_first=True)))[0]
+        assert ": native-gru (" in lines(tr.Reordered(tr.GRU(2, 3, batch_first=True)))[0]
 
     def test_the_users_schedule_is_named(self):
         layer = tr.PRLSTM(2, 3, schedule=tr.Tree("random", seed=5))

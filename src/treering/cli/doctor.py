@@ -33,9 +33,15 @@ def examine() -> dict[str, Any]:
         "kernels": requested(),
         "data": _data(),
     }
-    x = torch.zeros(8, 2, 4)
-    ran = [{"layer": n, "runs": str(explain(layers.get(n)(4, 4), x))} for n in layers.names()]
-    return {"machine": machine, "layers": ran}
+    return {"machine": machine, "layers": [_runs(name) for name in layers.names()]}
+
+
+def _runs(name: str) -> dict[str, str]:
+    """What runs a layer of 64 on 8 sequences of 64 tokens that are all different."""
+    layer, x = layers.get(name)(64, 64), torch.randn(64, 8, 64)
+    training = str(explain(layer, x))
+    with torch.no_grad():
+        return {"layer": name, "training": training, "inference": str(explain(layer, x))}
 
 
 def _data() -> str:
@@ -62,11 +68,14 @@ def doctor_(*, json: Flag = False) -> None:
     machine = plain_table("Machine", header=False)
     for name, value in found["machine"].items():
         machine.add_row(name.replace("_gib", " (GiB)"), str(value))
-    ran = plain_table("What runs, and why")
+    ran = plain_table("What runs 8 sequences of 64 tokens, width 64, and why")
     ran.add_column("layer", no_wrap=True)
     ran.add_column("schedule: kernel (reason)")
     for row in found["layers"]:
-        ran.add_row(row["layer"], row["runs"])
+        same = row["training"] == row["inference"]
+        ran.add_row(row["layer"], row["training"] if same else f"training: {row['training']}")
+        if not same:
+            ran.add_row("", f"inference: {row['inference']}")
     with standard_output() as out:
         out.print(machine, "", ran, "", sep="\n")
         out.print("TREERING_KERNELS=reference turns kernels off; TREERING_TARGET=portable, avx2 or")

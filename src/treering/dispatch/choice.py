@@ -120,7 +120,7 @@ def _choose(schedule: Schedule, call: Call, name: str) -> Choice:
         if reason is None and name == AUTO and kernel.slower is not None:
             reason = kernel.slower(call)
         if reason is None:
-            return Choice(kernel, f"{kernel.name} runs {pair}")
+            return Choice(kernel, "; ".join([f"{kernel.name} runs {pair}", *refusals]))
         refusals.append(f"{kernel.name}: {reason}")
     if name != AUTO:
         raise UserError(f"kernel {name!r} was asked for, but cannot run: {'; '.join(refusals)}")
@@ -143,14 +143,14 @@ def explain(layer: Any, x: Any, lengths: Tensor | None = None) -> Explanation:
     """Which schedule and kernel would run `layer(x)`, and why: an Explanation, printable.
 
     layer: a treering layer, alone or in `Reordered`. x: its input, (T, B, I) or (B, T, I) with
-    `batch_first`. The call runs the layer once, on x, without gradients; dropout's random numbers
-    are given back.
+    `batch_first`. The call runs the layer once, on x, as it would run here: under torch.no_grad()
+    as in inference, else as in training. Dropout's random numbers are given back.
     """
     lines: list[str] = []
     token = _listener.set(lines.append)
     devices = [x.data.device] if x.is_cuda else []
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices):
+        with torch.random.fork_rng(devices):
             layer(x, lengths=lengths)
     finally:
         _listener.reset(token)

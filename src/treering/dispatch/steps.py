@@ -26,7 +26,8 @@ from treering.schedules.abstract import Call
 from treering.schedules.sequential import Sequential
 
 
-def _refuses(call: Call) -> str | None:
+def refuses(call: Call) -> str | None:
+    """Why no kernel of a step cell can run this call, or None."""
     reason = native_refuses(call)
     cell = call.cell
     assert isinstance(cell, RegularisedCell)
@@ -117,7 +118,7 @@ def _run(call: Call) -> tuple[Tensor, State]:
 
 
 KERNELS = tuple(
-    Kernel(f"native-{name}", cell, Sequential, _refuses, _run, _slower)
+    Kernel(f"native-{name}", cell, Sequential, refuses, _run, _slower)
     for name, cell in (
         ("lstm", LSTMCell),
         ("gru", GRUCell),
