@@ -4,14 +4,17 @@ Legend: N leaves from the input, C carried rows, M merges, I input, H hidden, R 
 """
 
 import ctypes
-from collections.abc import Callable, Iterator, Sequence
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from treering.kernels.native import library
+from treering.kernels.native.computation import Computation, Shapes
 
 _P = ctypes.c_void_p
 _S = ctypes.c_size_t
@@ -63,131 +66,116 @@ PR_LSTM = Form(kind=0, leaf_gates=3, fields=2, slot=5)
 PR_RNN = Form(kind=1, leaf_gates=1, fields=1, slot=2)
 
 
-class Merges(NamedTuple):
-    """Which rows of the pool are merged, and when.
+class Given(NamedTuple):
+    """The tensors of a call of `Merging`, apart.
 
-    rows: before the first merge, N + C. left, right: (M,) int32 rows below the merge's own.
-    round_end: int64, merges done after each round; the operands of a round are older than it.
-    uses: for each row of the pool where its uses begin, and the uses, `2 * merge + side`; asked
-        for by the backward pass alone.
+    left, right: (M,) int32 rows below the merge's own. round_end: int64, merges done after each
+    round; the operands of a round are older than it. uses: for each row of the pool where its uses
+    begin, and the uses, `2 * merge + side`; for backward alone.
     """
 
-    rows: int
+    x: Tensor
+    carried: Sequence[Tensor]
+    weights: Sequence[Tensor | None]
     left: Tensor
     right: Tensor
     round_end: Tensor
-    uses: Callable[[], tuple[Tensor, Tensor]]
+    uses: Sequence[Tensor]
 
 
-Reference = Callable[[Tensor, Any, Sequence[Tensor | None]], tuple[Tensor, ...]]
-"""The same pool by differentiable operators: (x, carried or None, weights) -> its fields."""
+class Merging(Computation):
+    """A pool of states: leaves of x (N, I), carried rows (C, H) a field, then merges.
 
-
-def merge_all(
-    form: Form,
-    x: Tensor,
-    carried: Sequence[Tensor] | None,
-    weights: Sequence[Tensor | None],
-    merges: Merges,
-    reference: Reference,
-) -> tuple[Tensor, ...]:
-    """The pool's fields (N + C + M, H): leaves of x (N, I), carried rows (C, H) a field, merges.
-
-    weights: leaf, merge, then each refinement, a matrix and a bias or None each; gate order and
-    shapes as in the cell's file. float32, on the CPU. The first backward pass is the kernel's;
-    a second one through the same graph, and derivatives of it, run the reference.
+    Tensors: x; carried fields, if `carries`; the weights that are `present`, of leaf, merge, then
+    each refinement, a matrix and a bias each, gate order and shapes as in the cell's file; and
+    `Given`'s others. float32, on the CPU. Outputs: the pool's fields (N + C + M, H).
 
     Memory of training: the pool and `form.slot` rows a merge; what else the backward pass needs
     is computed again, which is the refinements' and the leaves' products once more.
     """
-    given = [None] * form.fields if carried is None else carried
-    inputs = [None if t is None else t.contiguous() for t in (x, *given, *weights)]
-    return _MergeAll.apply(form, merges, reference, *inputs)
 
+    carries: bool
+    present: tuple[bool, ...]
 
-class _MergeAll(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, form: Form, merges: Merges, reference: Reference, *inputs: Tensor | None
-    ) -> tuple[Tensor, ...]:
-        x, carried, weights = _parts(form, inputs)
-        N, M = len(x), len(merges.left)
-        H, _ = _sizes(form, weights)
-        pools = [x.new_empty(merges.rows + M, H) for _ in range(form.fields)]
-        for pool, rows in zip(pools, carried, strict=True):
-            if rows is not None:
-                pool[N : merges.rows] = rows
-        slots = x.new_empty(M, form.slot, H) if any(ctx.needs_input_grad) else None
-        call = _describe(form, merges, x, weights, pools, slots)
+    @property
+    @abstractmethod
+    def form(self) -> Form:
+        """The cell as the kernel knows it."""
+
+    @abstractmethod
+    def by_operators(self, given: Given) -> list[Tensor]:
+        """The same pool by differentiable operators."""
+
+    @property
+    def outputs(self) -> int:
+        return self.form.fields
+
+    def given(self, tensors: Sequence[Tensor]) -> Given:
+        x, *rest = tensors
+        fields = self.form.fields if self.carries else 0
+        carried, left = rest[:fields], iter(rest[fields:])
+        weights = [next(left) if there else None for there in self.present]
+        return Given(x, carried, weights, next(left), next(left), next(left), list(left))
+
+    def reference(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        return self.by_operators(self.given(tensors))
+
+    def blank(self, tensors: Sequence[Tensor], keep: bool) -> tuple[list[Tensor], list[Tensor]]:
+        given = self.given(tensors)
+        (H, _), M = _sizes(self.form, given.weights), given.left.shape[0]
+        rows = _rows(given) + M
+        pools = [given.x.new_empty(rows, H) for _ in range(self.form.fields)]
+        return pools, [given.x.new_empty(M, self.form.slot, H)] if keep else []
+
+    def forward(self, tensors: Sequence[Tensor], keep: bool) -> tuple[list[Tensor], list[Tensor]]:
+        given = self.given(tensors)
+        pools, kept = self.blank(tensors, keep)
+        for pool, rows in zip(pools, given.carried, strict=False):
+            pool[len(given.x) : _rows(given)] = rows
+        call = _describe(self.form, given, pools, kept[0] if keep else None)
         library.load().tr_tree_forward(call.structure)
-        if slots is not None:
-            ctx.set_materialize_grads(False)
-            ctx.form, ctx.merges, ctx.reference, ctx.slots = form, merges, reference, slots
-            ctx.save_for_backward(*pools, *inputs)
-        return tuple(pools)
+        return pools, kept
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        form: Form = ctx.form
-        merges: Merges = ctx.merges
-        pools, inputs = ctx.saved_tensors[: form.fields], ctx.saved_tensors[form.fields :]
-        needed = ctx.needs_input_grad[3:]
-        if torch.is_grad_enabled() or ctx.slots is None:
-            return (None, None, None, *_by_reference(ctx.reference, form, inputs, needed, grads))
-        # The slots change.
-        slots, ctx.slots = ctx.slots, None
-        x, carried, weights = _parts(form, inputs)
-        call = _describe(form, merges, x, weights, pools, slots)
-        grads = tuple(None if g is None else g.contiguous() for g in grads)
-        needs_x, needs_carried, needs_weights = _parts(form, needed)
-        dx = torch.empty_like(x) if needs_x else None
-        shape = merges.rows - len(x), pools[0].shape[1]
-        of_carried = [x.new_empty(shape) for _ in carried]
+    def backward(
+        self,
+        grads: Sequence[Tensor | None],
+        tensors: Sequence[Tensor],
+        outputs: Sequence[Tensor],
+        kept: Sequence[Tensor],
+        wanted: Sequence[bool],
+    ) -> list[Tensor]:
+        given = self.given(tensors)
+        call = _describe(self.form, given, outputs, kept[0])
+        grads = [None if grad is None else grad.contiguous() for grad in grads]
+        needed = iter(wanted)
+        dx = torch.empty(given.x.shape) if next(needed) else None
+        # The kernel writes gradients of carried rows whether or not anybody wants them.
+        shape = _rows(given) - len(given.x), outputs[0].shape[1]
+        of_carried = [torch.empty(shape) for _ in range(self.form.fields)]
+        carried_wanted = [next(needed) for _ in given.carried]
         dw = [
-            torch.zeros_like(w) if w is not None and need else None
-            for w, need in zip(weights, needs_weights, strict=True)
+            torch.zeros(w.shape) if w is not None and next(needed) else None for w in given.weights
         ]
-        begin, uses = merges.uses()
         refine_w, refine_b = _pointers(dw[4::2]), _pointers(dw[5::2])
         back = _Back(
-            *map(_at, (begin, uses, *_both(grads), dx, *_both(of_carried), *dw[:4])),
+            *map(_at, (*given.uses, *_both(grads), dx, *_both(of_carried), *dw[:4])),
             ctypes.cast(refine_w, _P),
             ctypes.cast(refine_b, _P),
         )
         library.load().tr_tree_backward(call.structure, back)
-        dcarried = [d if need else None for d, need in zip(of_carried, needs_carried, strict=True)]
-        return (None, None, None, dx, *dcarried, *dw)
+        carried = [d for d, need in zip(of_carried, carried_wanted, strict=False) if need]
+        return [d for d in (dx, *carried, *dw) if d is not None]
+
+    def operations(self, shapes: Shapes) -> int:
+        # In the tensors' order, so that what takes tensors apart takes these apart as well.
+        given: Any = self.given(cast(Any, shapes))
+        leaf, *merged = (math.prod(matrix) for matrix in given.weights[::2])
+        return 2 * (given.x[0] * leaf + given.left[0] * sum(merged))
 
 
-def _by_reference(
-    reference: Reference,
-    form: Form,
-    given: Sequence[Tensor | None],
-    needed: Sequence[bool],
-    grads: Sequence[Tensor | None],
-) -> Iterator[Tensor | None]:
-    """Gradients of x, the carried rows and the weights, themselves differentiable."""
-    with torch.enable_grad():
-        # Views, so that what is asked for is the gradient along this path alone.
-        inputs = [
-            None if t is None else t.view_as(t) if need else t.detach()
-            for t, need in zip(given, needed, strict=True)
-        ]
-        x, carried, weights = _parts(form, inputs)
-        outputs = reference(x, None if carried[0] is None else carried, weights)
-        reached = [(y, g) for y, g in zip(outputs, grads, strict=True) if g is not None]
-        found = iter(
-            torch.autograd.grad(
-                [y for y, _ in reached],
-                [t for t, need in zip(inputs, needed, strict=True) if t is not None and need],
-                [g for _, g in reached],
-                create_graph=True,
-                allow_unused=True,
-                materialize_grads=True,
-            )
-        )
-    for need in needed:
-        yield next(found) if need else None
+def _rows(given: Given) -> int:
+    """Rows of the pool before the first merge."""
+    return given.x.shape[0] + (given.carried[0].shape[0] if given.carried else 0)
 
 
 @dataclass(frozen=True)
@@ -200,28 +188,22 @@ class _Description:
 
 def _describe(
     form: Form,
-    merges: Merges,
-    x: Tensor,
-    weights: Sequence[Tensor | None],
+    given: Given,
     pools: Sequence[Tensor],
     slots: Tensor | None,
 ) -> _Description:
+    x = given.x.contiguous()
+    weights = [None if w is None else w.contiguous() for w in given.weights]
     H, R = _sizes(form, weights)
     refine_w, refine_b = _pointers(weights[4::2]), _pointers(weights[5::2])
     structure = _Call(
-        *(len(x), merges.rows, len(merges.left), x.shape[1], H),
-        *(form.kind, R, torch.get_num_threads(), len(merges.round_end)),
-        *map(_at, (merges.round_end, merges.left, merges.right, x, *weights[:4])),
+        *(len(x), _rows(given), len(given.left), x.shape[1], H),
+        *(form.kind, R, torch.get_num_threads(), len(given.round_end)),
+        *map(_at, (given.round_end, given.left, given.right, x, *weights[:4])),
         *(ctypes.cast(refine_w, _P), ctypes.cast(refine_b, _P)),
         *map(_at, (*_both(pools), slots)),
     )
-    return _Description(structure, (merges, x, weights, pools, slots, refine_w, refine_b))
-
-
-def _parts(form: Form, inputs: Sequence[Any]) -> tuple[Any, Sequence[Any], Sequence[Any]]:
-    """What belongs to x, to the carried rows and to the weights."""
-    x, *others = inputs
-    return x, others[: form.fields], others[form.fields :]
+    return _Description(structure, (given, x, weights, pools, slots, refine_w, refine_b))
 
 
 def _sizes(form: Form, weights: Sequence[Tensor | None]) -> tuple[int, int]:

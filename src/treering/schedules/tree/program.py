@@ -9,8 +9,8 @@ Rows: the leaves, then the carried blocks and folds, then the merges in order.
 Legend: T time, B batch, K slots carried, M merges, N rows before the first merge.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import torch
@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from treering._types import Hidden, HiddenCell, State, Weights, map_tensors
 from treering.cells.abstract import MergeCell, ParameterSpec
 from treering.schedules.abstract import Call
+from treering.schedules.tree.remembered import once, remembered
 from treering.schedules.tree.state import TreeState
 
 if TYPE_CHECKING:
@@ -49,12 +50,12 @@ class Program:
     def merges(self) -> int:
         return len(self.left)
 
-    @cached_property
+    @once
     def round_end(self) -> Tensor:
         """`ends` as a tensor, int64."""
         return torch.tensor(self.ends, dtype=torch.int64)
 
-    @cached_property
+    @once
     def uses(self) -> tuple[Tensor, Tensor]:
         """For each row where its uses begin (rows + M + 1,), and the uses: 2 * merge + side."""
         operands = torch.stack((self.left, self.right), 1).flatten().long()
@@ -129,7 +130,7 @@ def _uniform_start(call: Call) -> int | None:
     return n0 if bool((length == n0).all()) else None
 
 
-@lru_cache(maxsize=64)
+@remembered(64)
 def _uniform(schedule: "Tree", n0: int, T: int, B: int, slots: int, wanted: Any) -> Program:
     state = None
     if slots:
@@ -227,20 +228,23 @@ def execute(
     weights: Weights,
     x: Tensor,
     carried: State | None,
-    program: Program,
+    left: Tensor,
+    right: Tensor,
+    ends: Sequence[int],
 ) -> State:
     """The pool of states, fields (rows + M, H), by the cell itself: x (N, I), carried (C, H).
 
-    Cost: one merge a round, and one copy of the pool; for brackets of few rounds.
+    left, right, ends: a `Program`'s. Cost: one merge a round, and one copy of the pool; for
+    brackets of few rounds.
     """
     pool = cell.leaf(weights, x)
     if carried is not None:
         pool = map_tensors(lambda a, b: torch.cat((a, b)), pool, carried)
     begin = 0
-    for end in program.ends:
+    for end in ends:
         operands = [
             map_tensors(lambda f, rows=side[begin:end]: F.embedding(rows, f), pool)
-            for side in (program.left, program.right)
+            for side in (left, right)
         ]
         merged = cell.merge(weights, operands[0], operands[1])
         pool = map_tensors(lambda a, b: torch.cat((a, b)), pool, merged)
