@@ -73,21 +73,26 @@ def _run(call: Call, native: bool) -> tuple[Any, State]:
     x = x if places is None else x.index_select(0, places)
     carried = program.carried_rows_of(call)
     if not native:
-        return program.answer(call, merges, program.execute(cell, w, x, carried, merges))
+        pool = program.execute(cell, w, x, carried, merges)
+        return program.answer(call, merges, program.taken(merges, pool, call.carry))
     parts = ["leaf", "merge", *(f"refine{r}" for r in range(len(w) // (1 + cell.bias) - 2))]
     names = [f"{kind}_{part}" for part in parts for kind in ("weight", "bias")]
 
     def reference(x: Tensor, carried: Any, given: Any) -> tuple[Tensor, ...]:
         weights = {n: t for n, t in zip(names, given, strict=True) if t is not None}
         state = None if carried is None else cell.state_type(*carried)
-        return tuple(program.execute(cell, weights, x, state, merges))
+        pool = program.execute(cell, weights, x, state, merges)
+        return tuple(f for part in program.taken(merges, pool, call.carry) for f in part)
 
     given = [w.get(name) for name in names]
     rounds = native_tree.Merges(
-        merges.rows, merges.left, merges.right, merges.round_end, lambda: merges.uses
+        *(merges.rows, merges.left, merges.right, merges.round_end),
+        *(lambda: merges.uses, merges.wanted(call.carry), merges.places),
     )
-    pool = native_tree.merge_all(_FORMS[type(cell)], x, carried, given, rounds, reference)
-    return program.answer(call, merges, cell.state_type(*pool))
+    found = native_tree.merge_all(_FORMS[type(cell)], x, carried, given, rounds, reference)
+    F = len(cell.state_type._fields)
+    parts = [cell.state_type(*found[at : at + F]) for at in range(0, len(found), F)]
+    return program.answer(call, merges, parts)
 
 
 def _note(call: Call) -> str:

@@ -30,15 +30,21 @@ class _Call(ctypes.Structure):
     )
 
 
+class _Source(ctypes.Structure):
+    """`TreeSource` in tree.h, field by field."""
+
+    _fields_ = tuple((name, _P) for name in ("begin", "places", "dh", "dc"))
+
+
 class _Back(ctypes.Structure):
     """`TreeBack` in tree.h, field by field."""
 
-    _fields_ = tuple(
-        (name, _P)
-        for name in (
-            *("use_begin", "uses", "dh", "dc", "dx", "dh_carried", "dc_carried"),
-            *("dw_leaf", "db_leaf", "dw_merge", "db_merge", "dw_refine", "db_refine"),
-        )
+    _fields_ = (
+        *((name, _P) for name in ("use_begin", "uses")),
+        *(("sources", _S), ("source", ctypes.POINTER(_Source))),
+        *((name, _P) for name in ("dx", "dh_carried", "dc_carried")),
+        *((name, _P) for name in ("dw_leaf", "db_leaf", "dw_merge", "db_merge")),
+        *((name, _P) for name in ("dw_refine", "db_refine")),
     )
 
 
@@ -68,8 +74,10 @@ class Merges(NamedTuple):
 
     rows: before the first merge, N + C. left, right: (M,) int32 rows below the merge's own.
     round_end: int64, merges done after each round; the operands of a round are older than it.
-    uses: for each row of the pool where its uses begin, and the uses, `2 * merge + side`; asked
-        for by the backward pass alone.
+    uses: for each row of the pool where its uses begin, and the uses, `2 * merge + side`.
+    wanted: rows that are asked for, (K,) int64 each, -1 for none.
+    places: of the rows wanted under a number: for each row of the pool where its places begin,
+        and the places in K. Like `uses`, asked for by the backward pass alone.
     """
 
     rows: int
@@ -77,10 +85,12 @@ class Merges(NamedTuple):
     right: Tensor
     round_end: Tensor
     uses: Callable[[], tuple[Tensor, Tensor]]
+    wanted: tuple[Tensor, ...]
+    places: Callable[[int], tuple[Tensor, Tensor]]
 
 
 Reference = Callable[[Tensor, Any, Sequence[Tensor | None]], tuple[Tensor, ...]]
-"""The same pool by differentiable operators: (x, carried or None, weights) -> its fields."""
+"""The same by differentiable operators: (x, carried or None, weights) -> what is wanted."""
 
 
 def merge_all(
@@ -91,7 +101,9 @@ def merge_all(
     merges: Merges,
     reference: Reference,
 ) -> tuple[Tensor, ...]:
-    """The pool's fields (N + C + M, H): leaves of x (N, I), carried rows (C, H) a field, merges.
+    """What is wanted of leaves of x (N, I), carried rows (C, H) a field, and merges.
+
+    Rows of the pool (K, H), 0 where there is none: for each entry of `merges.wanted` every field.
 
     weights: leaf, merge, then each refinement, a matrix and a bias or None each; gate order and
     shapes as in the cell's file. float32, on the CPU. The first backward pass is the kernel's;
@@ -124,7 +136,7 @@ class _MergeAll(torch.autograd.Function):
             ctx.set_materialize_grads(False)
             ctx.form, ctx.merges, ctx.reference, ctx.slots = form, merges, reference, slots
             ctx.save_for_backward(*pools, *inputs)
-        return tuple(pools)
+        return tuple(_taken(pool, rows) for rows in merges.wanted for pool in pools)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
@@ -138,7 +150,9 @@ class _MergeAll(torch.autograd.Function):
         slots, ctx.slots = ctx.slots, None
         x, carried, weights = _parts(form, inputs)
         call = _describe(form, merges, x, weights, pools, slots)
+        # Held until the call is over.
         grads = tuple(None if g is None else g.contiguous() for g in grads)
+        places, sources = _sources(form, merges, grads)
         needs_x, needs_carried, needs_weights = _parts(form, needed)
         dx = torch.empty_like(x) if needs_x else None
         shape = merges.rows - len(x), pools[0].shape[1]
@@ -150,13 +164,36 @@ class _MergeAll(torch.autograd.Function):
         begin, uses = merges.uses()
         refine_w, refine_b = _pointers(dw[4::2]), _pointers(dw[5::2])
         back = _Back(
-            *map(_at, (begin, uses, *_both(grads), dx, *_both(of_carried), *dw[:4])),
+            *map(_at, (begin, uses)),
+            *(len(sources), sources),
+            *map(_at, (dx, *_both(of_carried), *dw[:4])),
             ctypes.cast(refine_w, _P),
             ctypes.cast(refine_b, _P),
         )
         library.load().tr_tree_backward(call.structure, back)
+        del places
         dcarried = [d if need else None for d, need in zip(of_carried, needs_carried, strict=True)]
         return (None, None, None, dx, *dcarried, *dw)
+
+
+def _taken(pool: Tensor, rows: Tensor) -> Tensor:
+    """Rows (K, H) of the pool, 0 for the row -1."""
+    none = rows < 0
+    if not bool(none.any()):
+        return pool.index_select(0, rows)
+    return pool.index_select(0, rows.clamp(min=0)).masked_fill_(none.unsqueeze(1), 0)
+
+
+def _sources(form: Form, merges: Merges, grads: Sequence[Tensor | None]) -> tuple[Any, Any]:
+    """What reaches each of the wanted parts, where anything does; and the tensors pointed to."""
+    held, sources = [], []
+    for part in range(len(merges.wanted)):
+        of_part = grads[part * form.fields : (part + 1) * form.fields]
+        if any(g is not None for g in of_part):
+            places = merges.places(part)
+            held.append(places)
+            sources.append(_Source(*map(_at, (*places, *_both(of_part)))))
+    return held, (_Source * len(sources))(*sources)
 
 
 def _by_reference(
