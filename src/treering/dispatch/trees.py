@@ -83,14 +83,19 @@ def _run(call: Call, native: bool) -> tuple[Any, State]:
     rounds = merges.left, merges.right
     if not native:
         pool = program.execute(cell, w, x, carried, *rounds, merges.ends)
-        return program.answer(call, merges, pool)
+        return program.answer(call, merges, program.taken(merges.wanted(call.carry), pool))
     names = _names(sum(name.startswith("weight_") for name in w))
-    computation = _Merging(cell, carried is not None, tuple(name in w for name in names))
+    wanted = merges.wanted(call.carry)
+    present = tuple(name in w for name in names)
+    computation = _Merging(cell, carried is not None, present, len(wanted))
     given = [w[name] for name in names if name in w]
-    tensors = [x, *(carried or ()), *given, *rounds, merges.round_end]
+    tensors = [x, *(carried or ()), *given, *rounds, merges.round_end, *wanted]
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         tensors += merges.uses
-    return program.answer(call, merges, cell.state_type(*run(computation, tensors)))
+        tensors += [tensor for of_part in merges.places[: len(wanted)] for tensor in of_part]
+    found, F = run(computation, tensors), computation.form.fields
+    parts = [cell.state_type(*found[at : at + F]) for at in range(0, len(found), F)]
+    return program.answer(call, merges, parts)
 
 
 def _names(matrices: int) -> list[str]:
@@ -106,6 +111,7 @@ class _Merging(native_tree.Merging):
     cell: MergeCell
     carries: bool
     present: tuple[bool, ...]
+    parts: int
 
     @property
     def form(self) -> native_tree.Form:
@@ -116,7 +122,8 @@ class _Merging(native_tree.Merging):
         weights = {n: t for n, t in zip(names, given.weights, strict=True) if t is not None}
         carried = self.cell.state_type(*given.carried) if self.carries else None
         rounds = given.left, given.right, given.round_end.tolist()
-        return list(program.execute(self.cell, weights, given.x, carried, *rounds))
+        pool = program.execute(self.cell, weights, given.x, carried, *rounds)
+        return [field for part in program.taken(given.wanted, pool) for field in part]
 
 
 def _note(call: Call) -> str:

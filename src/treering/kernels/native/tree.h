@@ -37,10 +37,18 @@ struct TreeCall {
   float* slots;  // (M, tree_slot, H) for the backward pass, or nullptr
 };
 
+// Gradients that reach the pool from outside: of rows that were copied from it.
+struct TreeSource {
+  const int64_t* begin;   // (N + M + 1) into places
+  const int32_t* places;  // of the copies, in order, for each row of the pool
+  const float *dh, *dc;   // (copies, H) or nullptr
+};
+
 struct TreeBack {
   const int64_t* use_begin;  // (N + M + 1) into uses
   const int32_t* uses;  // merge * 2 + side, in order, for each row of the pool
-  const float *dh, *dc;  // gradients that reach the pool from outside, (N + M, H), or nullptr
+  size_t sources;
+  const TreeSource* source;
   float* dx;  // (given, I) or nullptr
   float *dh_carried, *dc_carried;  // (N - given, H)
   // Matrices zeroed; each may be nullptr.
@@ -379,8 +387,14 @@ class TreeBackward {
   __attribute__((flatten)) void gather(size_t row, Share units, TreeState to) const {
     for (size_t u = units.begin; u < units.end; u++) {
       const Units at(u, H);
-      V h = b.dh ? at.get(b.dh + row * H) : V{};
-      V c = C::MEMORY && b.dc ? at.get(b.dc + row * H) : V{};
+      V h{}, c{};
+      for (size_t s = 0; s < b.sources; s++) {
+        const TreeSource& from = b.source[s];
+        for (int64_t k = from.begin[row]; k < from.begin[row + 1]; k++) {
+          if (from.dh) h += at.get(from.dh + from.places[k] * H);
+          if (C::MEMORY && from.dc) c += at.get(from.dc + from.places[k] * H);
+        }
+      }
       for (int64_t k = b.use_begin[row]; k < b.use_begin[row + 1]; k++) {
         const TreeState from = pool.given(b.uses[k] % 2, b.uses[k] / 2);
         h += at.get(from.h);

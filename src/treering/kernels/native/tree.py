@@ -33,15 +33,21 @@ class _Call(ctypes.Structure):
     )
 
 
+class _Source(ctypes.Structure):
+    """`TreeSource` in tree.h, field by field."""
+
+    _fields_ = tuple((name, _P) for name in ("begin", "places", "dh", "dc"))
+
+
 class _Back(ctypes.Structure):
     """`TreeBack` in tree.h, field by field."""
 
-    _fields_ = tuple(
-        (name, _P)
-        for name in (
-            *("use_begin", "uses", "dh", "dc", "dx", "dh_carried", "dc_carried"),
-            *("dw_leaf", "db_leaf", "dw_merge", "db_merge", "dw_refine", "db_refine"),
-        )
+    _fields_ = (
+        *((name, _P) for name in ("use_begin", "uses")),
+        *(("sources", _S), ("source", ctypes.POINTER(_Source))),
+        *((name, _P) for name in ("dx", "dh_carried", "dc_carried")),
+        *((name, _P) for name in ("dw_leaf", "db_leaf", "dw_merge", "db_merge")),
+        *((name, _P) for name in ("dw_refine", "db_refine")),
     )
 
 
@@ -70,8 +76,11 @@ class Given(NamedTuple):
     """The tensors of a call of `Merging`, apart.
 
     left, right: (M,) int32 rows below the merge's own. round_end: int64, merges done after each
-    round; the operands of a round are older than it. uses: for each row of the pool where its uses
-    begin, and the uses, `2 * merge + side`; for backward alone.
+    round; the operands of a round are older than it. wanted: rows of the pool that are asked for,
+    (K,) int64 each, -1 for none.
+    For backward alone: uses, for each row of the pool where its uses begin, and the uses,
+    `2 * merge + side`; places, of each of `wanted`, for each row where its places begin, and the
+    places in K.
     """
 
     x: Tensor
@@ -80,7 +89,9 @@ class Given(NamedTuple):
     left: Tensor
     right: Tensor
     round_end: Tensor
+    wanted: Sequence[Tensor]
     uses: Sequence[Tensor]
+    places: Sequence[Sequence[Tensor]]
 
 
 class Merging(Computation):
@@ -88,7 +99,8 @@ class Merging(Computation):
 
     Tensors: x; carried fields, if `carries`; the weights that are `present`, of leaf, merge, then
     each refinement, a matrix and a bias each, gate order and shapes as in the cell's file; and
-    `Given`'s others. float32, on the CPU. Outputs: the pool's fields (N + C + M, H).
+    `Given`'s others. float32, on the CPU. Outputs: for each of the `parts` that are wanted every
+    field of its rows of the pool (K, H), 0 where there is none.
 
     Memory of training: the pool and `form.slot` rows a merge; what else the backward pass needs
     is computed again, which is the refinements' and the leaves' products once more.
@@ -96,6 +108,7 @@ class Merging(Computation):
 
     carries: bool
     present: tuple[bool, ...]
+    parts: int
 
     @property
     @abstractmethod
@@ -108,33 +121,48 @@ class Merging(Computation):
 
     @property
     def outputs(self) -> int:
-        return self.form.fields
+        return self.form.fields * self.parts
 
     def given(self, tensors: Sequence[Tensor]) -> Given:
         x, *rest = tensors
         fields = self.form.fields if self.carries else 0
         carried, left = rest[:fields], iter(rest[fields:])
         weights = [next(left) if there else None for there in self.present]
-        return Given(x, carried, weights, next(left), next(left), next(left), list(left))
+        rounds = next(left), next(left), next(left)
+        wanted, (*uses,) = [next(left) for _ in range(self.parts)], left
+        places = [uses[at : at + 2] for at in range(2, len(uses), 2)]
+        return Given(x, carried, weights, *rounds, wanted, uses[:2], places)
 
     def reference(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         return self.by_operators(self.given(tensors))
 
     def blank(self, tensors: Sequence[Tensor], keep: bool) -> tuple[list[Tensor], list[Tensor]]:
         given = self.given(tensors)
-        (H, _), M = _sizes(self.form, given.weights), given.left.shape[0]
-        rows = _rows(given) + M
-        pools = [given.x.new_empty(rows, H) for _ in range(self.form.fields)]
-        return pools, [given.x.new_empty(M, self.form.slot, H)] if keep else []
+        H, _ = _sizes(self.form, given.weights)
+        found = [
+            given.x.new_empty(rows.shape[0], H)
+            for rows in given.wanted
+            for _ in range(self.form.fields)
+        ]
+        if not keep:
+            return found, []
+        return found, [*self._pools(given), given.x.new_empty(len(given.left), self.form.slot, H)]
+
+    def _pools(self, given: Given) -> list[Tensor]:
+        H, _ = _sizes(self.form, given.weights)
+        rows = _rows(given) + given.left.shape[0]
+        return [given.x.new_empty(rows, H) for _ in range(self.form.fields)]
 
     def forward(self, tensors: Sequence[Tensor], keep: bool) -> tuple[list[Tensor], list[Tensor]]:
         given = self.given(tensors)
-        pools, kept = self.blank(tensors, keep)
+        kept = self.blank(tensors, keep)[1]
+        pools = kept[:-1] or self._pools(given)
         for pool, rows in zip(pools, given.carried, strict=False):
             pool[len(given.x) : _rows(given)] = rows
-        call = _describe(self.form, given, pools, kept[0] if keep else None)
+        call = _describe(self.form, given, pools, kept[-1] if keep else None)
         library.load().tr_tree_forward(call.structure)
-        return pools, kept
+        found = [_taken(pool, rows) for rows in given.wanted for pool in pools]
+        return found, kept
 
     def backward(
         self,
@@ -145,12 +173,14 @@ class Merging(Computation):
         wanted: Sequence[bool],
     ) -> list[Tensor]:
         given = self.given(tensors)
-        call = _describe(self.form, given, outputs, kept[0])
+        *pools, slots = kept
+        call = _describe(self.form, given, pools, slots)
         grads = [None if grad is None else grad.contiguous() for grad in grads]
+        sources = _sources(self.form, given, grads)
         needed = iter(wanted)
         dx = torch.empty(given.x.shape) if next(needed) else None
         # The kernel writes gradients of carried rows whether or not anybody wants them.
-        shape = _rows(given) - len(given.x), outputs[0].shape[1]
+        shape = _rows(given) - len(given.x), pools[0].shape[1]
         of_carried = [torch.empty(shape) for _ in range(self.form.fields)]
         carried_wanted = [next(needed) for _ in given.carried]
         dw = [
@@ -158,7 +188,9 @@ class Merging(Computation):
         ]
         refine_w, refine_b = _pointers(dw[4::2]), _pointers(dw[5::2])
         back = _Back(
-            *map(_at, (*given.uses, *_both(grads), dx, *_both(of_carried), *dw[:4])),
+            *map(_at, given.uses),
+            *(len(sources), sources),
+            *map(_at, (dx, *_both(of_carried), *dw[:4])),
             ctypes.cast(refine_w, _P),
             ctypes.cast(refine_b, _P),
         )
@@ -171,6 +203,24 @@ class Merging(Computation):
         given: Any = self.given(cast(Any, shapes))
         leaf, *merged = (math.prod(matrix) for matrix in given.weights[::2])
         return 2 * (given.x[0] * leaf + given.left[0] * sum(merged))
+
+
+def _taken(pool: Tensor, rows: Tensor) -> Tensor:
+    """Rows (K, H) of the pool, 0 for the row -1."""
+    none = rows < 0
+    if not bool(none.any()):
+        return pool.index_select(0, rows)
+    return pool.index_select(0, rows.clamp(min=0)).masked_fill_(none.unsqueeze(1), 0)
+
+
+def _sources(form: Form, given: Given, grads: Sequence[Tensor | None]) -> Any:
+    """What reaches each of the wanted parts, where anything does."""
+    sources = []
+    for part, places in enumerate(given.places):
+        of_part = grads[part * form.fields : (part + 1) * form.fields]
+        if any(grad is not None for grad in of_part):
+            sources.append(_Source(*map(_at, (*places, *_both(of_part)))))
+    return (_Source * len(sources))(*sources)
 
 
 def _rows(given: Given) -> int:

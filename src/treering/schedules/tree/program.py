@@ -58,10 +58,24 @@ class Program:
     @once
     def uses(self) -> tuple[Tensor, Tensor]:
         """For each row where its uses begin (rows + M + 1,), and the uses: 2 * merge + side."""
-        operands = torch.stack((self.left, self.right), 1).flatten().long()
-        counts = torch.bincount(operands, minlength=self.rows + self.merges)
+        return self._listed(torch.stack((self.left, self.right), 1).flatten().long())
+
+    @once
+    def places(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        """For each of `wanted(True)`: for each row where its places begin, and its places."""
+        return tuple(map(self._listed, self.wanted(True)))
+
+    def wanted(self, carry: bool) -> tuple[Tensor, ...]:
+        """Rows of the outputs, flat, and those of the state to go on with: blocks, folds."""
+        state = (self.state.blocks[0], self.state.folds[0]) if carry else ()
+        return tuple(rows.flatten() for rows in (self.outputs, *state))
+
+    def _listed(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """For each row of the pool where its entries of `rows` begin, and the entries in order."""
+        counts = torch.bincount(rows[rows >= 0], minlength=self.rows + self.merges)
         begin = torch.cat((counts.new_zeros(1), counts.cumsum(0)))
-        return begin, operands.argsort(stable=True).int()
+        none = int((rows < 0).sum())
+        return begin, rows.argsort(stable=True)[none:].int()
 
 
 @final
@@ -262,22 +276,30 @@ def carried_rows_of(call: Call) -> State | None:
     )
 
 
-def answer(call: Call, program: Program, pool: State) -> tuple[Any, Any]:
-    """What the call wants, and the state to go on with if it is asked for, out of the pool."""
+def taken(wanted: Sequence[Tensor], pool: State) -> list[State]:
+    """Rows of the pool, fields (K, H) for each of `Program.wanted`; 0 where it names no row."""
 
-    def taken(rows: Tensor) -> State:
-        return map_tensors(lambda f: F.embedding(rows.clamp(min=0), f), pool)
+    def rows_of(rows: Tensor) -> State:
+        none = (rows < 0).unsqueeze(-1)
+        if not bool(none.any()):
+            return map_tensors(lambda f: F.embedding(rows, f), pool)
+        return map_tensors(lambda f: F.embedding(rows.clamp(min=0), f).masked_fill(none, 0), pool)
 
-    def held(rows: Tensor) -> State:
-        empty = (rows < 0).unsqueeze(-1)
-        return map_tensors(lambda f: f.masked_fill(empty, 0), taken(rows))
+    return [rows_of(rows) for rows in wanted]
 
-    rows = taken(program.outputs)
-    outputs = rows if call.wanted == "states" else call.cell.output(rows)
+
+def answer(call: Call, program: Program, parts: Sequence[State]) -> tuple[Any, Any]:
+    """What the call wants, and the state to go on with if it is asked for, out of `taken`."""
+
+    def shaped(part: State, rows: Tensor) -> State:
+        return map_tensors(lambda f: f.view(*rows.shape, -1), part)
+
+    outputs = shaped(parts[0], program.outputs)
+    found = outputs if call.wanted == "states" else call.cell.output(outputs)
     if not call.carry:
-        return outputs, None
-    blocks, folds = (held(part[0]) for part in program.state[:2])
-    return outputs, TreeState(blocks, folds, program.state.length.to(call.x.device))
+        return found, None
+    blocks, folds = map(shaped, parts[1:], (program.state.blocks[0], program.state.folds[0]))
+    return found, TreeState(blocks, folds, program.state.length.to(call.x.device))
 
 
 def tokens_alone(T: int, lengths: Tensor) -> tuple[Tensor, Tensor]:
