@@ -30,6 +30,9 @@ class Kernel:
     """What `explain` adds for this very call."""
 
 
+SLOWER = "under vmap, torch.func and forward mode derivatives run plain operators as well"
+
+
 def is_transformed(call: Call) -> bool:
     """Whether a torch.func transform is at work, or a dual number reaches the call."""
     # There is no public name for the stack of transforms.

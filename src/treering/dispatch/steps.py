@@ -19,7 +19,7 @@ from treering.cells.nonlinear_gate_lstm import NonlinearGateLSTMCell
 from treering.cells.ql_lstm import QLLSTMCell
 from treering.cells.regularised import RegularisedCell
 from treering.cells.rnn import RNNCell
-from treering.dispatch.kernel import Kernel, is_transformed, native_refuses
+from treering.dispatch.kernel import SLOWER, Kernel, is_transformed, native_refuses
 from treering.kernels.native import step as native_step
 from treering.kernels.native.computation import run
 from treering.schedules.abstract import Call
@@ -54,9 +54,7 @@ def _needs_the_loop(cell: RegularisedCell) -> str | None:
 
 
 def _slower(call: Call) -> str | None:
-    if is_transformed(call):
-        return "under vmap, torch.func and forward mode derivatives run the loop over time as well"
-    return None
+    return SLOWER if is_transformed(call) else None
 
 
 _FORMS: dict[type[Cell], Callable[[Any], native_step.Form]] = {

@@ -3,19 +3,21 @@
 Legend: B batch, T time.
 """
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+from torch._subclasses import FakeTensor
 
-from treering._types import HiddenCell, State
-from treering.cells.abstract import MergeCell
+from treering._types import State
+from treering.cells.abstract import Cell, MergeCell
 from treering.cells.pr_lstm import PRLSTMCell
 from treering.cells.pr_rnn import PRRNNCell
-from treering.dispatch.kernel import Kernel, is_transformed, native_refuses
+from treering.dispatch.kernel import SLOWER, Kernel, is_transformed, native_refuses
 from treering.kernels.native import tree as native_tree
+from treering.kernels.native.computation import run
 from treering.schedules.abstract import Call
 from treering.schedules.tree import Tree, program
 
@@ -27,18 +29,21 @@ def _refuses(call: Call) -> str | None:
     assert isinstance(call.schedule, Tree)
     if call.schedule.group is not None:
         return "a tree over several processes exchanges states between its rounds"
-    if call.x.shape[0] * call.x.shape[1] < FEWEST_TOKENS:
-        return f"for fewer than {FEWEST_TOKENS} tokens its preparation takes longer than it saves"
     return None
 
 
+def _slower(call: Call) -> str | None:
+    if call.x.shape[0] * call.x.shape[1] < FEWEST_TOKENS:
+        return f"for fewer than {FEWEST_TOKENS} tokens its preparation takes longer than it saves"
+    return SLOWER if is_transformed(call) else None
+
+
 def _native_refuses(call: Call) -> str | None:
-    reason = native_refuses(call) or _refuses(call)
-    if reason is None and is_transformed(call):
-        reason = "it has no rule for vmap and forward mode"
-    if reason is None and _get_current_dispatch_mode_stack():
-        reason = "a mode that counts or replaces PyTorch's operators would not see it"
-    return reason
+    if isinstance(call.x, FakeTensor):
+        return (
+            "a tree's merges are written down as numbers, and there are none while shapes alone run"
+        )
+    return native_refuses(call) or _refuses(call)
 
 
 def _shared_refuses(call: Call) -> str | None:
@@ -53,9 +58,12 @@ def _shared_refuses(call: Call) -> str | None:
 def _leaves(call: Call) -> tuple[Tensor, Tensor] | None:
     """Equal tokens: numbers (T, B) and places, if blocks of them are to be merged once.
 
-    Where the input wants a gradient every token's is another, so nothing is shared.
+    Where the input wants a gradient every token's is another, so nothing is shared; under vmap and
+    forward mode, and where a mode replaces operators, values cannot be compared.
     """
     if call.x.requires_grad and torch.is_grad_enabled():
+        return None
+    if is_transformed(call) or isinstance(call.x, FakeTensor):
         return None
     return program.equal_tokens(call.x)
 
@@ -72,23 +80,50 @@ def _run(call: Call, native: bool) -> tuple[Any, State]:
     x = call.x.flatten(0, 1)
     x = x if places is None else x.index_select(0, places)
     carried = program.carried_rows_of(call)
+    rounds = merges.left, merges.right
     if not native:
-        return program.answer(call, merges, program.execute(cell, w, x, carried, merges))
-    parts = ["leaf", "merge", *(f"refine{r}" for r in range(len(w) // (1 + cell.bias) - 2))]
-    names = [f"{kind}_{part}" for part in parts for kind in ("weight", "bias")]
+        pool = program.execute(cell, w, x, carried, *rounds, merges.ends)
+        return program.answer(call, merges, program.taken(merges.wanted(call.carry), pool))
+    names = _names(sum(name.startswith("weight_") for name in w))
+    wanted = merges.wanted(call.carry)
+    present = tuple(name in w for name in names)
+    computation = _Merging(cell, carried is not None, present, len(wanted))
+    given = [w[name] for name in names if name in w]
+    tensors = [x, *(carried or ()), *given, *rounds, merges.round_end, *wanted]
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        tensors += merges.uses
+        tensors += [tensor for of_part in merges.places[: len(wanted)] for tensor in of_part]
+    found, F = run(computation, tensors), computation.form.fields
+    parts = [cell.state_type(*found[at : at + F]) for at in range(0, len(found), F)]
+    return program.answer(call, merges, parts)
 
-    def reference(x: Tensor, carried: Any, given: Any) -> tuple[Tensor, Tensor]:
-        weights = {n: t for n, t in zip(names, given, strict=True) if t is not None}
-        state = None if carried is None else HiddenCell(*carried)
-        h, c = program.execute(cell, weights, x, state, merges)
-        return h, c
 
-    given = [w.get(name) for name in names]
-    rounds = native_tree.Merges(
-        merges.rows, merges.left, merges.right, merges.round_end, lambda: merges.uses
-    )
-    pool = HiddenCell(*native_tree.merge_all(x, carried, given, rounds, reference))
-    return program.answer(call, merges, pool)
+def _names(matrices: int) -> list[str]:
+    """Leaf, merge and the refinements, a matrix and a bias each."""
+    parts = ["leaf", "merge", *(f"refine{r}" for r in range(matrices - 2))]
+    return [f"{kind}_{part}" for part in parts for kind in ("weight", "bias")]
+
+
+@dataclass(frozen=True)
+class _Merging(native_tree.Merging):
+    """A cell's merges, known by its value."""
+
+    cell: MergeCell
+    carries: bool
+    present: tuple[bool, ...]
+    parts: int
+
+    @property
+    def form(self) -> native_tree.Form:
+        return _FORMS[type(self.cell)]
+
+    def by_operators(self, given: native_tree.Given) -> list[Tensor]:
+        names = _names(len(given.weights) // 2)
+        weights = {n: t for n, t in zip(names, given.weights, strict=True) if t is not None}
+        carried = self.cell.state_type(*given.carried) if self.carries else None
+        rounds = given.left, given.right, given.round_end.tolist()
+        pool = program.execute(self.cell, weights, given.x, carried, *rounds)
+        return [field for part in program.taken(given.wanted, pool) for field in part]
 
 
 def _note(call: Call) -> str:
@@ -101,14 +136,35 @@ def _note(call: Call) -> str:
     return f", equal blocks merged once: {shared:,} of {alone:,} merges"
 
 
+_CELLS: dict[str, type[MergeCell]] = {"pr-lstm": PRLSTMCell, "pr-rnn": PRRNNCell}
+_FORMS: dict[type[Cell], native_tree.Form] = {
+    PRLSTMCell: native_tree.PR_LSTM,
+    PRRNNCell: native_tree.PR_RNN,
+}
+
 KERNELS = (
-    Kernel(
-        "native-pr-lstm", PRLSTMCell, Tree, _native_refuses, partial(_run, native=True), note=_note
+    *(
+        Kernel(
+            f"native-{name}",
+            cell,
+            Tree,
+            _native_refuses,
+            partial(_run, native=True),
+            _slower,
+            _note,
+        )
+        for name, cell in _CELLS.items()
     ),
     *(
         Kernel(
-            f"shared-{name}", cell, Tree, _shared_refuses, partial(_run, native=False), note=_note
+            f"shared-{name}",
+            cell,
+            Tree,
+            _shared_refuses,
+            partial(_run, native=False),
+            _slower,
+            _note,
         )
-        for name, cell in (("pr-lstm", PRLSTMCell), ("pr-rnn", PRRNNCell))
+        for name, cell in _CELLS.items()
     ),
 )

@@ -23,10 +23,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
 ]
 T, B, I, H = 6, 2, 3, 5  # noqa: E741
-LAYERS: dict[str, Callable[[], Recurrent]] = {
-    "native-lstm": lambda: tr.LSTM(I, H),
-    "native-gru": lambda: tr.GRU(I, H),
-    "native-ql-lstm": lambda: tr.QLLSTM(I, H),
+LAYERS: dict[str, Callable[..., Recurrent]] = {
+    "native-lstm": tr.LSTM,
+    "native-gru": tr.GRU,
+    "native-ql-lstm": tr.QLLSTM,
+    "native-pr-lstm": tr.PRLSTM,
+    "native-pr-rnn": tr.PRRNN,
 }
 
 
@@ -41,7 +43,7 @@ Results = Callable[[Recurrent], Any]
 
 def agree(kernel: str, results: Results) -> None:
     """The same by the kernel and by plain operators."""
-    layer = LAYERS[kernel]()
+    layer = LAYERS[kernel](I, H)
     with tr.use_kernels("reference"):
         expected = results(layer)
     with tr.use_kernels(kernel):
@@ -58,6 +60,8 @@ def test_vmap_over_inputs(kernel: str):
     agree(kernel, lambda layer: torch.func.vmap(lambda x: layer(x)[0], in_dims=2)(x.movedim(0, 2)))
 
 
+# A tree's state counts tokens, which vmap cannot look at.
+@pytest.mark.parametrize("kernel", ["native-lstm", "native-gru", "native-ql-lstm"])
 def test_vmap_over_states_alone(kernel: str):
     x = torch.randn(T, B, I)
 
@@ -117,7 +121,7 @@ def test_second_derivatives_without_torch_func(kernel: str):
 
 
 def test_forward_mode_within_forward_mode_is_refused_rather_than_zero(kernel: str):
-    layer, x = LAYERS[kernel](), torch.randn(3, 1, I)
+    layer, x = LAYERS[kernel](I, H), torch.randn(3, 1, I)
     hessian = torch.func.jacfwd(torch.func.jacfwd(loss(layer)))
     with tr.use_kernels(kernel), pytest.raises(ValueError, match="forward mode within forward"):
         hessian(x)
@@ -148,14 +152,14 @@ def test_a_second_backward_pass_through_the_same_graph(kernel: str):
 
 
 def test_operations_are_counted(kernel: str):
-    layer, x = LAYERS[kernel](), torch.randn(T, B, I)
+    layer, x = LAYERS[kernel](I, H), torch.randn(T, B, I)
+    with tr.use_kernels("reference"), FlopCounterMode(display=False) as plain:
+        layer(x)
     with tr.use_kernels(kernel), FlopCounterMode(display=False) as counter:
         layer(x)[0].sum().backward()
-    counts = counter.get_flop_counts()["Global"]
-    matrices = sum(w.numel() for w in layer.parameters() if w.dim() == 2)
-    assert counts == {
-        torch.ops.treering.native: 2 * T * B * matrices,
-        torch.ops.treering.native_backward_: 4 * T * B * matrices,
+    assert counter.get_flop_counts()["Global"] == {
+        torch.ops.treering.native: plain.get_total_flops(),
+        torch.ops.treering.native_backward_: 2 * plain.get_total_flops(),
     }
 
 
@@ -169,16 +173,21 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, list[Tensor]]]:
         calls.append((what, tensors))
         return run(what, tensors)
 
-    monkeypatch.setattr("treering.dispatch.steps.run", spy)
+    for room in ("steps", "trees"):
+        monkeypatch.setattr(f"treering.dispatch.{room}.run", spy)
     return calls
 
 
+# What PR-RNN keeps is scratch in part, and the check compares all of it.
+@pytest.mark.parametrize(
+    "kernel", ["native-lstm", "native-gru", "native-ql-lstm", "native-pr-lstm"]
+)
 # The check compiles a backward pass that hands gradients on in-place.
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("trained", [False, True])
 def test_the_operator_passes_pytorch_s_own_check(kernel: str, trained: bool, seen: list[Any]):
-    # The check compares all that is written, and pads nothing at this width.
-    layer = type(LAYERS[kernel]())(I, 16).requires_grad_(trained)
+    # Of this width nothing is padded, and all that is kept is written.
+    layer = LAYERS[kernel](I, 16).requires_grad_(trained)
     with tr.use_kernels(kernel):
         layer(torch.randn(T, B, I), reset=torch.rand(T, B) < 0.3)
     ((what, tensors),) = seen
@@ -189,5 +198,5 @@ def test_the_operator_passes_pytorch_s_own_check(kernel: str, trained: bool, see
 def test_equal_computations_share_a_key(kernel: str, seen: list[Any]):
     with tr.use_kernels(kernel):
         for _ in range(2):
-            LAYERS[kernel]()(torch.randn(T, B, I))
+            LAYERS[kernel](I, H)(torch.randn(T, B, I))
     assert len({operator.key(what) for what, _ in seen}) == 1

@@ -8,7 +8,6 @@
 #pragma once
 #include <algorithm>
 #include <type_traits>
-#include <vector>
 
 #include "vector.h"
 
@@ -62,25 +61,17 @@ inline void by_tiles(size_t begin, size_t end, F&& f) {
 inline size_t panels(size_t columns) { return (columns + W - 1) / W; }
 
 // Pack the rows of `gates` blocks of H rows, (gates * H, K) row-major with row stride `stride`,
-// as columns: panel u holds unit u * W .. of every gate, gate by gate. Missing units are 0.
-inline void pack_gates(const float* weight, size_t stride, int gates, size_t H, size_t K,
-                       float* out) {
-  for (size_t u = 0; u < panels(H); u++)
+// as columns: panel p holds `vectors` times W units from p * vectors * W on, each vector of them
+// gate by gate. Missing units are 0, and so is all where there is no matrix.
+inline void pack_gates(const float* matrix, size_t stride, int gates, size_t H, size_t K,
+                       float* out, int vectors = 1) {
+  const size_t wide = vectors * W;
+  for (size_t first = 0; first < H; first += wide)
     for (size_t k = 0; k < K; k++)
-      for (int g = 0; g < gates; g++)
-        for (size_t j = 0; j < W; j++, out++) {
-          size_t unit = u * W + j;
-          *out = unit < H ? weight[(g * H + unit) * stride + k] : 0.0f;
-        }
-}
-
-inline void pack_bias(const float* bias, int gates, size_t H, float* out) {
-  for (size_t u = 0; u < panels(H); u++)
-    for (int g = 0; g < gates; g++)
-      for (size_t j = 0; j < W; j++, out++) {
-        size_t unit = u * W + j;
-        *out = bias && unit < H ? bias[g * H + unit] : 0.0f;
-      }
+      for (size_t v = first; v < first + wide; v += W)
+        for (int g = 0; g < gates; g++)
+          for (size_t unit = v; unit < v + W; unit++, out++)
+            *out = matrix && unit < H ? matrix[(g * H + unit) * stride + k] : 0.0f;
 }
 
 constexpr int WIDE = 4;  // vectors of a panel that is no gate's
@@ -122,57 +113,108 @@ inline void multiply(size_t begin, size_t end, size_t K, size_t N, A&& a, const 
   }
 }
 
-// out (M, N) += sum_k a_k[m] * b_k[n]: rows m of [begin, end) only. a(k), b(k) point to rows of M
-// and N numbers. Blocks of k are packed and summed one after the other, in order.
-template <class A, class B>
-inline void outer(size_t begin, size_t end, size_t N, size_t K, A&& a, B&& b, float* out,
-                  size_t stride, std::vector<float>& scratch) {
-  constexpr size_t KC = 256;
-  constexpr int MR = tile_rows(WIDE);
-  const size_t rows = end - begin, tiles = (rows + MR - 1) / MR;
-  const size_t for_a = tiles * MR * KC, for_b = packed_columns(KC, N);
-  if (scratch.size() < for_a + for_b) scratch.resize(for_a + for_b);
-  float *pa = scratch.data(), *pb = pa + for_a;
-  for (size_t k0 = 0; k0 < K; k0 += KC) {
-    const size_t kc = std::min(KC, K - k0);
-    for (size_t k = 0; k < kc; k++) {
-      const float* from = a(k0 + k) + begin;
-      for (size_t t = 0; t < tiles; t++)
-        for (int i = 0; i < MR; i++)
-          pa[(t * KC + k) * MR + i] = t * MR + i < rows ? from[t * MR + i] : 0.0f;
+// Blocks of `outer_parts`: a panel of b stays in the first cache while it meets all tiles of a,
+// which stay in the second one.
+constexpr size_t OUTER_K = 160, OUTER_TILES = 40;
+
+// Numbers that `outer_parts` needs for itself.
+inline size_t outer_scratch(size_t N, int parts = 1) {
+  return OUTER_TILES * tile_rows(WIDE) * OUTER_K + parts * packed_columns(OUTER_K, N);
+}
+
+// Columns [begin, begin + rows) of a(0) .. a(K - 1), tile by tile.
+template <class A>
+inline void pack_tiles(size_t begin, size_t rows, size_t K, A&& a, float* out) {
+  constexpr size_t MR = tile_rows(WIDE), NEIGHBOURS = 8;
+  const size_t tiles = (rows + MR - 1) / MR;
+  // A few tiles at once use up what a row brings into the cache.
+  for (size_t first = 0; first < tiles; first += NEIGHBOURS)
+    for (size_t k = 0; k < K; k++) {
+      const float* from = a(k) + begin;
+      for (size_t t = first; t < std::min(tiles, first + NEIGHBOURS); t++) {
+        float* to = out + (t * OUTER_K + k) * MR;
+        if ((t + 1) * MR <= rows)
+          std::memcpy(to, from + t * MR, MR * sizeof(float));
+        else
+          for (size_t i = 0; i < MR; i++) to[i] = t * MR + i < rows ? from[t * MR + i] : 0.0f;
+      }
     }
-    for (size_t k = 0; k < kc; k++) {
-      const float* from = b(k0 + k);
-      for (size_t n = 0; n < N; n += WIDE * W) {
-        float* to = pb + n * KC + k * WIDE * W;
-        const size_t count = std::min(N - n, WIDE * W);
+}
+
+template <class B>
+inline void pack_rows(size_t N, size_t K, B&& b, float* out) {
+  for (size_t k = 0; k < K; k++) {
+    const float* from = b(k);
+    for (size_t n = 0; n < N; n += WIDE * W) {
+      float* to = out + n * OUTER_K + k * WIDE * W;
+      const size_t count = std::min(N - n, WIDE * W);
+      if (count == WIDE * W) {
+        std::memcpy(to, from + n, WIDE * W * sizeof(float));
+      } else {
         std::memcpy(to, from + n, count * sizeof(float));
         std::fill(to + count, to + WIDE * W, 0.0f);
       }
     }
-    for (size_t n = 0; n < N; n += WIDE * W)
-      for (size_t t = 0; t < tiles; t++) {
-        V acc[MR][WIDE] = {};
-        const float *ta = pa + t * KC * MR, *tb = pb + n * KC;
-        for (size_t k = 0; k < kc; k++, ta += MR, tb += WIDE * W) {
-          V panel[WIDE];
-          for (int j = 0; j < WIDE; j++) panel[j] = load(tb + j * W);
-          for (int i = 0; i < MR; i++) {
-            V s = all(ta[i]);
-            for (int j = 0; j < WIDE; j++) acc[i][j] += s * panel[j];
-          }
-        }
-        for (int i = 0; i < MR && t * MR + i < rows; i++)
-          for (int j = 0; j < WIDE; j++) {
-            float* to = out + (begin + t * MR + i) * stride + n + j * W;
-            size_t at = n + j * W;
-            if (at + W <= N)
-              store(to, load(to) + acc[i][j]);
-            else if (at < N)
-              store_part(to, load_part(to, N - at) + acc[i][j], N - at);
-          }
-      }
   }
+}
+
+// out(part, m)[n] += sum_k a(k)[m] * b(part, k)[n] for columns m of [begin, end) of a and N
+// columns n of each part; out may be nullptr where nobody wants the row. Blocks of k follow each
+// other in order.
+template <int PARTS, class A, class B, class O>
+inline void outer_parts(size_t begin, size_t end, size_t N, size_t K, A&& a, B&& b, O&& out,
+                        float* scratch) {
+  constexpr int MR = tile_rows(WIDE);
+  const size_t part_size = packed_columns(OUTER_K, N);
+  float *pa = scratch, *pb = pa + OUTER_TILES * MR * OUTER_K;
+  for (size_t k0 = 0; k0 < K; k0 += OUTER_K) {
+    const size_t kc = std::min(OUTER_K, K - k0);
+    for (int part = 0; part < PARTS; part++)
+      pack_rows(N, kc, [&](size_t k) { return b(part, k0 + k); }, pb + part * part_size);
+    for (size_t m0 = begin; m0 < end; m0 += OUTER_TILES * MR) {
+      const size_t rows = std::min(OUTER_TILES * MR, end - m0);
+      pack_tiles(m0, rows, kc, [&](size_t k) { return a(k0 + k); }, pa);
+      for (int part = 0; part < PARTS; part++)
+        for (size_t n = 0; n < N; n += WIDE * W)
+          for (size_t m = 0; m < rows; m += MR) {
+            float* to[MR] = {};
+            for (int i = 0; i < MR && m + i < rows; i++) {
+              float* row = out(part, m0 + m + i);
+              if (!row) continue;
+              to[i] = row + n;
+              for (int j = 0; j < WIDE && n + j * W < N; j++) __builtin_prefetch(to[i] + j * W, 1);
+            }
+            V acc[MR][WIDE] = {};
+            const float *ta = pa + m * OUTER_K, *tb = pb + part * part_size + n * OUTER_K;
+            for (size_t k = 0; k < kc; k++, ta += MR, tb += WIDE * W) {
+              V panel[WIDE];
+              for (int j = 0; j < WIDE; j++) panel[j] = load(tb + j * W);
+              for (int i = 0; i < MR; i++) {
+                V s = all(ta[i]);
+                for (int j = 0; j < WIDE; j++) acc[i][j] += s * panel[j];
+              }
+            }
+            for (int i = 0; i < MR; i++)
+              for (int j = 0; to[i] && j < WIDE; j++) {
+                float* sum = to[i] + j * W;
+                const size_t at = n + j * W;
+                if (at + W <= N)
+                  store(sum, load(sum) + acc[i][j]);
+                else if (at < N)
+                  store_part(sum, load_part(sum, N - at) + acc[i][j], N - at);
+              }
+          }
+    }
+  }
+}
+
+// One part: out(m)[n] += sum_k a(k)[m] * b(k)[n].
+template <class A, class B, class O>
+inline void outer_rows(size_t begin, size_t end, size_t N, size_t K, A&& a, B&& b, O&& out,
+                       float* scratch) {
+  outer_parts<1>(
+      begin, end, N, K, a, [&](int, size_t k) { return b(k); },
+      [&](int, size_t m) { return out(m); }, scratch);
 }
 
 }  // namespace TR_TARGET

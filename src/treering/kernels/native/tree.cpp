@@ -5,9 +5,9 @@
 using namespace TR_TARGET;
 
 TR_EXPORT int tr_tree_forward(const TreeCall* call) {
-  return done([&] { TreeForward(*call).run(); });
+  return done([&] { tree_forward(*call); });
 }
 
 TR_EXPORT int tr_tree_backward(const TreeCall* call, const TreeBack* back) {
-  return done([&] { TreeBackward(*call, *back).run(); });
+  return done([&] { tree_backward(*call, *back); });
 }

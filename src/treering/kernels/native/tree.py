@@ -1,17 +1,20 @@
-"""PR-LSTM along a program of merges, in C++: forward and backward, all rounds in one call each.
+"""Merging cells along a program of merges, in C++: forward and backward, a call each.
 
 Legend: N leaves from the input, C carried rows, M merges, I input, H hidden, R refinements.
 """
 
 import ctypes
-from collections.abc import Callable, Iterator, Sequence
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from treering.kernels.native import library
+from treering.kernels.native.computation import Computation, Shapes
 
 _P = ctypes.c_void_p
 _S = ctypes.c_size_t
@@ -22,26 +25,29 @@ class _Call(ctypes.Structure):
 
     _fields_ = (
         *((name, _S) for name in ("given", "N", "M", "I", "H")),
-        *((name, ctypes.c_int) for name in ("refinements", "threads")),
+        *((name, ctypes.c_int) for name in ("kind", "refinements", "threads")),
         ("rounds", _S),
         *((name, _P) for name in ("round_end", "left", "right", "x")),
         *((name, _P) for name in ("w_leaf", "b_leaf", "w_merge", "b_merge")),
-        *((name, _P) for name in ("w_refine", "b_refine", "h", "c")),
-        *((name, _P) for name in ("leaf_gates", "merge_gates", "refine_gates")),
-        *((name, _P) for name in ("inner_h", "inner_c")),
+        *((name, _P) for name in ("w_refine", "b_refine", "h", "c", "slots")),
     )
+
+
+class _Source(ctypes.Structure):
+    """`TreeSource` in tree.h, field by field."""
+
+    _fields_ = tuple((name, _P) for name in ("begin", "places", "dh", "dc"))
 
 
 class _Back(ctypes.Structure):
     """`TreeBack` in tree.h, field by field."""
 
-    _fields_ = tuple(
-        (name, _P)
-        for name in (
-            *("use_begin", "uses", "dh", "dc", "dh_left", "dh_right", "dc_left", "dc_right"),
-            *("dx", "dh_leaf", "dc_leaf", "dw_leaf", "db_leaf", "dw_merge", "db_merge"),
-            *("dw_refine", "db_refine"),
-        )
+    _fields_ = (
+        *((name, _P) for name in ("use_begin", "uses")),
+        *(("sources", _S), ("source", ctypes.POINTER(_Source))),
+        *((name, _P) for name in ("dx", "dh_carried", "dc_carried")),
+        *((name, _P) for name in ("dw_leaf", "db_leaf", "dw_merge", "db_merge")),
+        *((name, _P) for name in ("dw_refine", "db_refine")),
     )
 
 
@@ -49,136 +55,177 @@ library.declare("tr_tree_forward", TreeCall=_Call)
 library.declare("tr_tree_backward", TreeCall=_Call, TreeBack=_Back)
 
 
-class Merges(NamedTuple):
-    """Which rows of the pool are merged, and when.
+class Form(NamedTuple):
+    """A cell of tree_cells.h.
 
-    rows: before the first merge, N + C. left, right: (M,) int32 rows below the merge's own.
-    round_end: int64, merges done after each round; the operands of a round are older than it.
-    uses: for each row of the pool where its uses begin, and the uses, `2 * merge + side`; asked
-        for by the backward pass alone.
+    kind: its number in `with_merging_cell`. leaf_gates: rows of a leaf's matrix, in H. fields:
+    tensors that a state has. slot: `tree_slot` in tree.h, what training keeps of a merge, in H.
     """
 
-    rows: int
+    kind: int
+    leaf_gates: int
+    fields: int
+    slot: int
+
+
+PR_LSTM = Form(kind=0, leaf_gates=3, fields=2, slot=5)
+PR_RNN = Form(kind=1, leaf_gates=1, fields=1, slot=2)
+
+
+class Given(NamedTuple):
+    """The tensors of a call of `Merging`, apart.
+
+    left, right: (M,) int32 rows below the merge's own. round_end: int64, merges done after each
+    round; the operands of a round are older than it. wanted: rows of the pool that are asked for,
+    (K,) int64 each, -1 for none.
+    For backward alone: uses, for each row of the pool where its uses begin, and the uses,
+    `2 * merge + side`; places, of each of `wanted`, for each row where its places begin, and the
+    places in K.
+    """
+
+    x: Tensor
+    carried: Sequence[Tensor]
+    weights: Sequence[Tensor | None]
     left: Tensor
     right: Tensor
     round_end: Tensor
-    uses: Callable[[], tuple[Tensor, Tensor]]
+    wanted: Sequence[Tensor]
+    uses: Sequence[Tensor]
+    places: Sequence[Sequence[Tensor]]
 
 
-Reference = Callable[[Tensor, Any, Sequence[Tensor | None]], tuple[Tensor, Tensor]]
-"""The same pool by differentiable operators: (x, carried (h, c) or None, weights) -> h, c."""
+class Merging(Computation):
+    """A pool of states: leaves of x (N, I), carried rows (C, H) a field, then merges.
 
+    Tensors: x; carried fields, if `carries`; the weights that are `present`, of leaf, merge, then
+    each refinement, a matrix and a bias each, gate order and shapes as in the cell's file; and
+    `Given`'s others. float32, on the CPU. Outputs: for each of the `parts` that are wanted every
+    field of its rows of the pool (K, H), 0 where there is none.
 
-def merge_all(
-    x: Tensor,
-    carried: tuple[Tensor, Tensor] | None,
-    weights: Sequence[Tensor | None],
-    merges: Merges,
-    reference: Reference,
-) -> tuple[Tensor, Tensor]:
-    """The pool (N + C + M, H) of h and c: leaves of x (N, I), carried rows (C, H), merges.
-
-    weights: leaf, merge, then each refinement, a matrix and a bias or None each; gate order and
-    shapes as in `cells/pr_lstm.py`. float32, on the CPU. The first backward pass is the kernel's;
-    a second one through the same graph, and derivatives of it, run the reference.
+    Memory of training: the pool and `form.slot` rows a merge; what else the backward pass needs
+    is computed again, which is the refinements' and the leaves' products once more.
     """
-    h, c = carried if carried is not None else (None, None)
-    inputs = [None if t is None else t.contiguous() for t in (x, h, c, *weights)]
-    return _MergeAll.apply(merges, reference, *inputs)
 
+    carries: bool
+    present: tuple[bool, ...]
+    parts: int
 
-class _MergeAll(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        merges: Merges,
-        reference: Reference,
-        x: Tensor,
-        carried_h: Tensor | None,
-        carried_c: Tensor | None,
-        *weights: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        N, M = len(x), len(merges.left)
-        H, R = _sizes(weights)
-        pools = []
-        for carried in (carried_h, carried_c):
-            pool = x.new_empty(merges.rows + M, H)
-            if carried is not None:
-                pool[N : merges.rows] = carried
-            pools.append(pool)
-        kept = None
-        if any(ctx.needs_input_grad):
-            shapes = ((N, 3, H), (M, 5, H), (R, M, 4, H), (R, M, H), (R, M, H))
-            kept = [x.new_empty(shape) for shape in shapes]
-        call = _describe(merges, x, weights, pools, kept)
-        library.load().tr_tree_forward(call.structure)
-        if kept is not None:
-            ctx.set_materialize_grads(False)
-            ctx.merges, ctx.reference, ctx.kept = merges, reference, kept
-            ctx.save_for_backward(*pools, x, carried_h, carried_c, *weights)
-        return pools[0], pools[1]
+    @property
+    @abstractmethod
+    def form(self) -> Form:
+        """The cell as the kernel knows it."""
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        *pools, x = ctx.saved_tensors[:3]
-        weights = ctx.saved_tensors[5:]
-        if torch.is_grad_enabled() or ctx.kept is None:
-            return (None, None, *_by_reference(ctx, grads))
-        merges: Merges = ctx.merges
-        # The gates that were kept become their gradients.
-        kept, ctx.kept = ctx.kept, None
-        N, M = len(x), len(merges.left)
-        H, _ = _sizes(weights)
-        call = _describe(merges, x, weights, pools, kept)
-        grads = tuple(None if g is None else g.contiguous() for g in grads)
-        sides = [x.new_empty(M, H) for _ in range(4)]
-        of_leaves = [x.new_empty(merges.rows, H) for _ in range(2)]
-        _, _, needs_x, needs_h, needs_c, *needed = ctx.needs_input_grad
-        dx = torch.empty_like(x) if needs_x else None
-        dw = [
-            torch.zeros_like(w) if w is not None and need else None
-            for w, need in zip(weights, needed, strict=True)
+    @abstractmethod
+    def by_operators(self, given: Given) -> list[Tensor]:
+        """The same pool by differentiable operators."""
+
+    @property
+    def outputs(self) -> int:
+        return self.form.fields * self.parts
+
+    def given(self, tensors: Sequence[Tensor]) -> Given:
+        x, *rest = tensors
+        fields = self.form.fields if self.carries else 0
+        carried, left = rest[:fields], iter(rest[fields:])
+        weights = [next(left) if there else None for there in self.present]
+        rounds = next(left), next(left), next(left)
+        wanted, (*uses,) = [next(left) for _ in range(self.parts)], left
+        places = [uses[at : at + 2] for at in range(2, len(uses), 2)]
+        return Given(x, carried, weights, *rounds, wanted, uses[:2], places)
+
+    def reference(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        return self.by_operators(self.given(tensors))
+
+    def blank(self, tensors: Sequence[Tensor], keep: bool) -> tuple[list[Tensor], list[Tensor]]:
+        given = self.given(tensors)
+        H, _ = _sizes(self.form, given.weights)
+        found = [
+            given.x.new_empty(rows.shape[0], H)
+            for rows in given.wanted
+            for _ in range(self.form.fields)
         ]
-        begin, uses = merges.uses()
+        if not keep:
+            return found, []
+        return found, [*self._pools(given), given.x.new_empty(len(given.left), self.form.slot, H)]
+
+    def _pools(self, given: Given) -> list[Tensor]:
+        H, _ = _sizes(self.form, given.weights)
+        rows = _rows(given) + given.left.shape[0]
+        return [given.x.new_empty(rows, H) for _ in range(self.form.fields)]
+
+    def forward(self, tensors: Sequence[Tensor], keep: bool) -> tuple[list[Tensor], list[Tensor]]:
+        given = self.given(tensors)
+        kept = self.blank(tensors, keep)[1]
+        pools = kept[:-1] or self._pools(given)
+        for pool, rows in zip(pools, given.carried, strict=False):
+            pool[len(given.x) : _rows(given)] = rows
+        call = _describe(self.form, given, pools, kept[-1] if keep else None)
+        library.load().tr_tree_forward(call.structure)
+        found = [_taken(pool, rows) for rows in given.wanted for pool in pools]
+        return found, kept
+
+    def backward(
+        self,
+        grads: Sequence[Tensor | None],
+        tensors: Sequence[Tensor],
+        outputs: Sequence[Tensor],
+        kept: Sequence[Tensor],
+        wanted: Sequence[bool],
+    ) -> list[Tensor]:
+        given = self.given(tensors)
+        *pools, slots = kept
+        call = _describe(self.form, given, pools, slots)
+        grads = [None if grad is None else grad.contiguous() for grad in grads]
+        sources = _sources(self.form, given, grads)
+        needed = iter(wanted)
+        dx = torch.empty(given.x.shape) if next(needed) else None
+        # The kernel writes gradients of carried rows whether or not anybody wants them.
+        shape = _rows(given) - len(given.x), pools[0].shape[1]
+        of_carried = [torch.empty(shape) for _ in range(self.form.fields)]
+        carried_wanted = [next(needed) for _ in given.carried]
+        dw = [
+            torch.zeros(w.shape) if w is not None and next(needed) else None for w in given.weights
+        ]
         refine_w, refine_b = _pointers(dw[4::2]), _pointers(dw[5::2])
         back = _Back(
-            *map(_at, (begin, uses, *grads, *sides, dx, *of_leaves, *dw[:4])),
+            *map(_at, given.uses),
+            *(len(sources), sources),
+            *map(_at, (dx, *_both(of_carried), *dw[:4])),
             ctypes.cast(refine_w, _P),
             ctypes.cast(refine_b, _P),
         )
         library.load().tr_tree_backward(call.structure, back)
-        carried = [
-            rows[N:] if need else None
-            for rows, need in zip(of_leaves, (needs_h, needs_c), strict=True)
-        ]
-        return (None, None, dx, *carried, *dw)
+        carried = [d for d, need in zip(of_carried, carried_wanted, strict=False) if need]
+        return [d for d in (dx, *carried, *dw) if d is not None]
+
+    def operations(self, shapes: Shapes) -> int:
+        # In the tensors' order, so that what takes tensors apart takes these apart as well.
+        given: Any = self.given(cast(Any, shapes))
+        leaf, *merged = (math.prod(matrix) for matrix in given.weights[::2])
+        return 2 * (given.x[0] * leaf + given.left[0] * sum(merged))
 
 
-def _by_reference(ctx: Any, grads: Sequence[Tensor | None]) -> Iterator[Tensor | None]:
-    """Gradients of x, carried h and c, and the weights, themselves differentiable."""
-    given = ctx.saved_tensors[2:]
-    needed = ctx.needs_input_grad[2:]
-    with torch.enable_grad():
-        # Views, so that what is asked for is the gradient along this path alone.
-        inputs = [
-            None if t is None else t.view_as(t) if need else t.detach()
-            for t, need in zip(given, needed, strict=True)
-        ]
-        x, h, c, *weights = inputs
-        outputs = ctx.reference(x, None if h is None else (h, c), weights)
-        reached = [(y, g) for y, g in zip(outputs, grads, strict=True) if g is not None]
-        found = iter(
-            torch.autograd.grad(
-                [y for y, _ in reached],
-                [t for t, need in zip(inputs, needed, strict=True) if t is not None and need],
-                [g for _, g in reached],
-                create_graph=True,
-                allow_unused=True,
-                materialize_grads=True,
-            )
-        )
-    for need in needed:
-        yield next(found) if need else None
+def _taken(pool: Tensor, rows: Tensor) -> Tensor:
+    """Rows (K, H) of the pool, 0 for the row -1."""
+    none = rows < 0
+    if not bool(none.any()):
+        return pool.index_select(0, rows)
+    return pool.index_select(0, rows.clamp(min=0)).masked_fill_(none.unsqueeze(1), 0)
+
+
+def _sources(form: Form, given: Given, grads: Sequence[Tensor | None]) -> Any:
+    """What reaches each of the wanted parts, where anything does."""
+    sources = []
+    for part, places in enumerate(given.places):
+        of_part = grads[part * form.fields : (part + 1) * form.fields]
+        if any(grad is not None for grad in of_part):
+            sources.append(_Source(*map(_at, (*places, *_both(of_part)))))
+    return (_Source * len(sources))(*sources)
+
+
+def _rows(given: Given) -> int:
+    """Rows of the pool before the first merge."""
+    return given.x.shape[0] + (given.carried[0].shape[0] if given.carried else 0)
 
 
 @dataclass(frozen=True)
@@ -190,29 +237,35 @@ class _Description:
 
 
 def _describe(
-    merges: Merges,
-    x: Tensor,
-    weights: Sequence[Tensor | None],
+    form: Form,
+    given: Given,
     pools: Sequence[Tensor],
-    kept: Sequence[Tensor] | None,
+    slots: Tensor | None,
 ) -> _Description:
-    H, R = _sizes(weights)
+    x = given.x.contiguous()
+    weights = [None if w is None else w.contiguous() for w in given.weights]
+    H, R = _sizes(form, weights)
     refine_w, refine_b = _pointers(weights[4::2]), _pointers(weights[5::2])
     structure = _Call(
-        *(len(x), merges.rows, len(merges.left), x.shape[1], H),
-        *(R, torch.get_num_threads(), len(merges.round_end)),
-        *map(_at, (merges.round_end, merges.left, merges.right, x, *weights[:4])),
+        *(len(x), _rows(given), len(given.left), x.shape[1], H),
+        *(form.kind, R, torch.get_num_threads(), len(given.round_end)),
+        *map(_at, (given.round_end, given.left, given.right, x, *weights[:4])),
         *(ctypes.cast(refine_w, _P), ctypes.cast(refine_b, _P)),
-        *map(_at, (*pools, *(kept or (None,) * 5))),
+        *map(_at, (*_both(pools), slots)),
     )
-    return _Description(structure, (merges, x, weights, pools, kept, refine_w, refine_b))
+    return _Description(structure, (given, x, weights, pools, slots, refine_w, refine_b))
 
 
-def _sizes(weights: Sequence[Tensor | None]) -> tuple[int, int]:
+def _sizes(form: Form, weights: Sequence[Tensor | None]) -> tuple[int, int]:
     """H and R, from leaf, merge and refinements, a matrix and a bias each."""
     leaf = weights[0]
     assert leaf is not None
-    return leaf.shape[0] // 3, len(weights) // 2 - 2
+    return leaf.shape[0] // form.leaf_gates, len(weights) // 2 - 2
+
+
+def _both(fields: Sequence[Tensor | None]) -> tuple[Tensor | None, Tensor | None]:
+    """h and c; None for c where a state is h alone."""
+    return fields[0], fields[1] if len(fields) > 1 else None
 
 
 def _at(tensor: Tensor | None) -> int | None:

@@ -14,7 +14,6 @@ Legend: B batch, T time, H hidden, K levels, S segments; n0 and n1: tokens befor
 call; m new blocks of a level.
 """
 
-from functools import lru_cache
 from typing import NamedTuple, cast
 
 import torch
@@ -25,6 +24,7 @@ from treering._types import State, Weights, map_tensors
 from treering.cells.abstract import MergeCell
 from treering.schedules.abstract import Wanted
 from treering.schedules.states import choose
+from treering.schedules.tree.remembered import remembered
 from treering.schedules.tree.state import Segments
 
 Rows = slice | Tensor
@@ -71,7 +71,7 @@ class Sweep(NamedTuple):
     folds: list[State]
 
 
-@lru_cache(maxsize=512)
+@remembered(512)
 def uniform_plan(n0: int, size: int, carried: bool, device: torch.device) -> tuple[Level, ...]:
     """The plan of a batch whose sequences all go from n0 to n0 + size tokens."""
     n1, c = n0 + size, int(carried)

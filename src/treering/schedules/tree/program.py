@@ -9,8 +9,8 @@ Rows: the leaves, then the carried blocks and folds, then the merges in order.
 Legend: T time, B batch, K slots carried, M merges, N rows before the first merge.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import torch
@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from treering._types import Hidden, HiddenCell, State, Weights, map_tensors
 from treering.cells.abstract import MergeCell, ParameterSpec
 from treering.schedules.abstract import Call
+from treering.schedules.tree.remembered import once, remembered
 from treering.schedules.tree.state import TreeState
 
 if TYPE_CHECKING:
@@ -49,18 +50,32 @@ class Program:
     def merges(self) -> int:
         return len(self.left)
 
-    @cached_property
+    @once
     def round_end(self) -> Tensor:
         """`ends` as a tensor, int64."""
         return torch.tensor(self.ends, dtype=torch.int64)
 
-    @cached_property
+    @once
     def uses(self) -> tuple[Tensor, Tensor]:
         """For each row where its uses begin (rows + M + 1,), and the uses: 2 * merge + side."""
-        operands = torch.stack((self.left, self.right), 1).flatten().long()
-        counts = torch.bincount(operands, minlength=self.rows + self.merges)
+        return self._listed(torch.stack((self.left, self.right), 1).flatten().long())
+
+    @once
+    def places(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        """For each of `wanted(True)`: for each row where its places begin, and its places."""
+        return tuple(map(self._listed, self.wanted(True)))
+
+    def wanted(self, carry: bool) -> tuple[Tensor, ...]:
+        """Rows of the outputs, flat, and those of the state to go on with: blocks, folds."""
+        state = (self.state.blocks[0], self.state.folds[0]) if carry else ()
+        return tuple(rows.flatten() for rows in (self.outputs, *state))
+
+    def _listed(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """For each row of the pool where its entries of `rows` begin, and the entries in order."""
+        counts = torch.bincount(rows[rows >= 0], minlength=self.rows + self.merges)
         begin = torch.cat((counts.new_zeros(1), counts.cumsum(0)))
-        return begin, operands.argsort(stable=True).int()
+        none = int((rows < 0).sum())
+        return begin, rows.argsort(stable=True)[none:].int()
 
 
 @final
@@ -129,7 +144,7 @@ def _uniform_start(call: Call) -> int | None:
     return n0 if bool((length == n0).all()) else None
 
 
-@lru_cache(maxsize=64)
+@remembered(64)
 def _uniform(schedule: "Tree", n0: int, T: int, B: int, slots: int, wanted: Any) -> Program:
     state = None
     if slots:
@@ -227,20 +242,23 @@ def execute(
     weights: Weights,
     x: Tensor,
     carried: State | None,
-    program: Program,
+    left: Tensor,
+    right: Tensor,
+    ends: Sequence[int],
 ) -> State:
     """The pool of states, fields (rows + M, H), by the cell itself: x (N, I), carried (C, H).
 
-    Cost: one merge a round, and one copy of the pool; for brackets of few rounds.
+    left, right, ends: a `Program`'s. Cost: one merge a round, and one copy of the pool; for
+    brackets of few rounds.
     """
     pool = cell.leaf(weights, x)
     if carried is not None:
         pool = map_tensors(lambda a, b: torch.cat((a, b)), pool, carried)
     begin = 0
-    for end in program.ends:
+    for end in ends:
         operands = [
             map_tensors(lambda f, rows=side[begin:end]: F.embedding(rows, f), pool)
-            for side in (program.left, program.right)
+            for side in (left, right)
         ]
         merged = cell.merge(weights, operands[0], operands[1])
         pool = map_tensors(lambda a, b: torch.cat((a, b)), pool, merged)
@@ -258,22 +276,30 @@ def carried_rows_of(call: Call) -> State | None:
     )
 
 
-def answer(call: Call, program: Program, pool: State) -> tuple[Any, Any]:
-    """What the call wants, and the state to go on with if it is asked for, out of the pool."""
+def taken(wanted: Sequence[Tensor], pool: State) -> list[State]:
+    """Rows of the pool, fields (K, H) for each of `Program.wanted`; 0 where it names no row."""
 
-    def taken(rows: Tensor) -> State:
-        return map_tensors(lambda f: F.embedding(rows.clamp(min=0), f), pool)
+    def rows_of(rows: Tensor) -> State:
+        none = (rows < 0).unsqueeze(-1)
+        if not bool(none.any()):
+            return map_tensors(lambda f: F.embedding(rows, f), pool)
+        return map_tensors(lambda f: F.embedding(rows.clamp(min=0), f).masked_fill(none, 0), pool)
 
-    def held(rows: Tensor) -> State:
-        empty = (rows < 0).unsqueeze(-1)
-        return map_tensors(lambda f: f.masked_fill(empty, 0), taken(rows))
+    return [rows_of(rows) for rows in wanted]
 
-    rows = taken(program.outputs)
-    outputs = rows if call.wanted == "states" else call.cell.output(rows)
+
+def answer(call: Call, program: Program, parts: Sequence[State]) -> tuple[Any, Any]:
+    """What the call wants, and the state to go on with if it is asked for, out of `taken`."""
+
+    def shaped(part: State, rows: Tensor) -> State:
+        return map_tensors(lambda f: f.view(*rows.shape, -1), part)
+
+    outputs = shaped(parts[0], program.outputs)
+    found = outputs if call.wanted == "states" else call.cell.output(outputs)
     if not call.carry:
-        return outputs, None
-    blocks, folds = (held(part[0]) for part in program.state[:2])
-    return outputs, TreeState(blocks, folds, program.state.length.to(call.x.device))
+        return found, None
+    blocks, folds = map(shaped, parts[1:], (program.state.blocks[0], program.state.folds[0]))
+    return found, TreeState(blocks, folds, program.state.length.to(call.x.device))
 
 
 def tokens_alone(T: int, lengths: Tensor) -> tuple[Tensor, Tensor]:
