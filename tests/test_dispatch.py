@@ -52,6 +52,12 @@ class TestExplain:
         with torch.no_grad():
             assert ": aten-lstm (" in str(tr.explain(lstm, x))
 
+    def test_too_few_tokens_for_a_kernel_unless_it_is_asked_for(self):
+        layer, x = tr.PRLSTM(2, 3), torch.randn(5, 3, 2)
+        assert "native-pr-lstm: for fewer than 16 tokens" in lines(layer)[0]
+        with tr.use_kernels("native-pr-lstm"):
+            assert ": native-pr-lstm (" in str(tr.explain(layer, x))
+
     def test_one_line_per_layer_and_direction(self):
         explanation = tr.explain(tr.LSTM(2, 3, 2, bidirectional=True), X)
         assert len(explanation.lines) == 4
