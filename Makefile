@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 NATIVE := src/treering/kernels/native
 
-.PHONY: demo test test-slow check format tables peers native clean
+.PHONY: demo test test-slow check format tables peers bench native clean
 
 demo: $(VENV)/.native
 	$(BIN)/treering demo
@@ -31,6 +31,10 @@ tables: $(VENV)/.tools $(VENV)/.native
 peers: $(VENV)/.tools
 	$(PIP) torchrecurrent minGRU-pytorch
 	PYTHONPATH=tests $(BIN)/python -m peers
+
+bench: $(VENV)/.package $(VENV)/.native
+	$(PIP) --group bench
+	$(BIN)/treering bench table crossover growth
 
 # The C++ kernels, compiled where the editable install finds them.
 native:

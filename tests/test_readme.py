@@ -67,6 +67,8 @@ def shortened(command: str) -> list[str]:
     if "--steps" in words:
         words[words.index("--steps") + 1] = "3"
         words += ["--test-every", "450", "--test-samples", "4", "--hidden-size", "4"]
+    elif words[0] == "bench":
+        words += ["--budget", "smoke"]
     elif words[0] in ("train", "compare"):
         words += ["--epochs", "1", "--hidden-size", "4"]
     return words

@@ -128,6 +128,8 @@ class Comparison(_Measurement):
     """One row of the table: ours beside a peer's, in pairs."""
 
     kind: Literal["comparison"] = "comparison"
+    place: NonNegativeInt = 0
+    """In the table."""
     group: str
     """The row of the table of targets that this belongs to."""
     case: Case

@@ -4,15 +4,13 @@ Targets are those of the project's design: how many times less time or memory th
 which fraction of a matrix product's rate.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import Literal
 
 from torch import nn
 
 from treering import layers, tasks
-from treering._errors import UserError, nearest
 from treering.bench.peers.abstract import Peer
 from treering.bench.peers.gemm import BestGemm
 from treering.bench.peers.jax_pr_lstm import JaxPRLSTM
@@ -33,6 +31,8 @@ class Row:
     target: float
     quantity: Literal["time", "memory", "rate"] = "time"
     note: str = ""
+    place: int = 0
+    """In the table."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ GEMM = BestGemm()
 
 def rows() -> list[Row]:
     """All rows, in the order of the table."""
-    return [*_loops(), *_trees(), *_streams(), *_memory(), *_torchrecurrent(), *_rates()]
+    known = [*_loops(), *_trees(), *_streams(), *_memory(), *_torchrecurrent(), *_rates()]
+    return [replace(row, place=place) for place, row in enumerate(known)]
 
 
 def _loops() -> Iterator[Row]:
@@ -161,20 +162,6 @@ def _rates() -> Iterator[Row]:
             yield Row(f"gemm-{name}-{mode}", group, case, GEMM, 0.6, "rate")
     for row in [row for row in _trees() if row.case.input == "normal"]:
         yield Row(f"gemm-{row.name}", group, row.case, GEMM, 0.6, "rate")
-
-
-def chosen(patterns: Sequence[str]) -> list[Row]:
-    """Rows by name or pattern (`step-*`), in the order of the table; all without patterns.
-
-    Errors: UserError for a pattern that no row matches.
-    """
-    known = rows()
-    for pattern in patterns:
-        if not any(fnmatchcase(row.name, pattern) for row in known):
-            raise UserError(nearest(pattern, [row.name for row in known], "row"))
-    if not patterns:
-        return known
-    return [row for row in known if any(fnmatchcase(row.name, p) for p in patterns)]
 
 
 def shrunk(case: Case) -> Case:

@@ -12,7 +12,6 @@ from treering.bench.rows import Row, smoke
 from treering.bench.timing import Budget, paired
 from treering.dispatch import explain
 
-
 PAGE_BYTES = 4096
 """Less than a page of memory cannot be seen from outside."""
 
@@ -40,6 +39,7 @@ def compare(row: Row, session: Session) -> Comparison:
     row = smoke(row) if session.tiny else row
     begun = Comparison(
         name=row.name,
+        place=row.place,
         group=row.group,
         case=row.case,
         peer=row.peer.title,

@@ -87,7 +87,6 @@ def _seconds(call: Callable[[], Any]) -> float:
 def _undisturbed() -> Iterator[None]:
     """Without Python's collector of cycles, which comes when it likes."""
     was_on = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         yield

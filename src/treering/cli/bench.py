@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -12,16 +13,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from treering._errors import UserError, nearest
 from treering.bench import crossover, growth, machine, table
 from treering.bench.record import Comparison, Crossover, Growth, Measurement, read
-from treering.bench.rows import chosen
+from treering.bench.rows import Row, rows
 from treering.bench.timing import BUDGETS
 from treering.cli.options import Flag, Whole, command_line
 from treering.cli.runs import processor
 from treering.cli.streams import plain_table, print_json, standard_output
 from treering.report import benchmarks
 
-SWEEPS = ("table", "crossover", "growth")
 PAGE = "report.html"
 
 
@@ -51,8 +52,8 @@ def bench_(
     Parameters
     ----------
     what
-        `table` (without it the table), `crossover`, `growth`, or rows by name or pattern, such as
-        lstm-train or 'step-*'.
+        `table` (which is measured without a word), `crossover`, `growth`, or single rows and curves
+        by name or pattern, such as lstm-train, 'step-*' or 'growth-pr-lstm-*'.
     budget
         How long: `smoke` takes seconds at sizes that say nothing, `quick` some minutes, `full`
         is for figures to be shown.
@@ -83,26 +84,29 @@ def bench_(
 
 def planned(what: Sequence[str], session: table.Session) -> list[Work]:
     """All measurements asked for, in order. Errors: UserError for a name that nothing has."""
-    asked = list(what) or ["table"]
-    patterns = [word for word in asked if word not in SWEEPS]
-    rows = chosen(patterns) if patterns else []
-    if "table" in asked:
-        rows = chosen([])
-    work = [Work(row.name, partial(_row, row, session)) for row in rows]
-    if "crossover" in asked:
-        work += [
+    budget = session.budget.name
+    parts = {
+        "table": [Work(row.name, partial(_row, row, session)) for row in rows()],
+        "crossover": [
             Work(curve.name, partial(crossover.measure, curve, session))
-            for curve in crossover.curves(session.budget.name)
-        ]
-    if "growth" in asked:
-        work += [
+            for curve in crossover.curves(budget)
+        ],
+        "growth": [
             Work(curve.name, partial(growth.measure_curve, curve, session))
-            for curve in growth.curves(session.budget.name)
-        ]
-    return work
+            for curve in growth.curves(budget)
+        ],
+    }
+    every = [work for part in parts.values() for work in part]
+    wanted: set[str] = set()
+    for word in what or ("table",):
+        found = parts.get(word) or [work for work in every if fnmatchcase(work.name, word)]
+        if not found:
+            raise UserError(nearest(word, [*parts, *(work.name for work in every)], "measurement"))
+        wanted |= {work.name for work in found}
+    return [work for work in every if work.name in wanted]
 
 
-def _row(row: Any, session: table.Session) -> Iterator[Comparison]:
+def _row(row: Row, session: table.Session) -> Iterator[Comparison]:
     yield table.compare(row, session)
 
 

@@ -57,7 +57,9 @@ def write_html(measurements: Sequence[Measurement], path: str | os.PathLike[str]
 
 def render_html(measurements: Sequence[Measurement], title: str = "treering bench") -> str:
     """One HTML page that needs nothing else, from any measurements; also from none."""
-    compared = [one for one in measurements if isinstance(one, Comparison)]
+    compared = sorted(
+        (one for one in measurements if isinstance(one, Comparison)), key=lambda one: one.place
+    )
     crossed = [one for one in measurements if isinstance(one, Crossover)]
     grown = [one for one in measurements if isinstance(one, Growth)]
     page = Environment(

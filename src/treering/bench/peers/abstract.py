@@ -63,9 +63,9 @@ def _has(package: str) -> bool:
 
 
 def share_threads() -> None:
-    """Give XLA as many threads as PyTorch has. Only before jax is first imported."""
-    os.environ.setdefault("PJRT_NPROC", str(torch.get_num_threads()))
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    """Give XLA as many threads as PyTorch has. It looks when jax first computes, then never."""
+    os.environ["PJRT_NPROC"] = str(torch.get_num_threads())
+    os.environ["JAX_PLATFORMS"] = "cpu"
 
 
 def run_module(

@@ -1,13 +1,14 @@
 """PR-LSTM by its authors, in JAX and Haiku, compiled by `jax.jit`.
 
-Their repository has no package that pip installs, and nothing of it is here: a checkout is named
-by the environment variable TREERING_PR_LSTM. Only its two modules of the model are imported,
+Nothing of it is here: either Python finds their package `thesis`, or the environment variable
+TREERING_PR_LSTM names a checkout of their repository. Only its modules of the model are imported,
 which need jax and dm-haiku.
 
 Legend: B batch, T time, I input, H hidden, R refinements.
 """
 
 import importlib
+import importlib.util
 import os
 import sys
 from importlib import metadata
@@ -22,7 +23,7 @@ from treering.bench.problem import Problem
 
 VARIABLE = "TREERING_PR_LSTM"
 REPOSITORY = "https://github.com/tristangaudreault/pr-lstm"
-MODEL = Path("src") / "thesis" / "model.py"
+PACKAGE = "thesis"
 
 
 class JaxPRLSTM(Peer):
@@ -34,11 +35,13 @@ class JaxPRLSTM(Peer):
         reason = not_installed("jax", "dm-haiku")
         if reason is not None:
             return reason
-        folder = os.environ.get(VARIABLE)
-        if not folder:
-            return f"{VARIABLE} does not name a checkout of {REPOSITORY}"
-        if not (Path(folder) / MODEL).exists():
-            return f"{VARIABLE}={folder} has no {MODEL}; name a checkout of {REPOSITORY}"
+        _look_in_checkout()
+        found = importlib.util.find_spec(PACKAGE)
+        # Anybody may have a package of that name.
+        places = [] if found is None else found.submodule_search_locations or []
+        if not any((Path(place) / "nary_cells.py").exists() for place in places):
+            given = os.environ.get(VARIABLE, "")
+            return f"{VARIABLE}={given} names no checkout of {REPOSITORY}"
         return None
 
     @property
@@ -52,7 +55,7 @@ class JaxPRLSTM(Peer):
         jax: Any = importlib.import_module("jax")
         haiku: Any = importlib.import_module("haiku")
         case, layer = problem.case, problem.layer
-        kind = _model()
+        kind = importlib.import_module(f"{PACKAGE}.model").ParallelRecursive
         refinements = sum("weight_refine" in name for name in layer.state_dict())
 
         def model(x: Any) -> Any:
@@ -99,12 +102,12 @@ class JaxPRLSTM(Peer):
         return Prepared(call, results)
 
 
-def _model() -> Any:
-    """The authors' class, from the checkout."""
-    folder = str(Path(os.environ[VARIABLE]).resolve() / MODEL.parent.parent)
-    if folder not in sys.path:
-        sys.path.append(folder)
-    return importlib.import_module("thesis.model").ParallelRecursive
+def _look_in_checkout() -> None:
+    """Let Python find the authors' package where the variable names a checkout."""
+    folder = os.environ.get(VARIABLE)
+    source = str(Path(folder).resolve() / "src") if folder else None
+    if source is not None and source not in sys.path:
+        sys.path.append(source)
 
 
 def _modules(refinements: int) -> dict[str, str]:
