@@ -29,9 +29,9 @@ def test_every_measurement_is_on_the_page():
     assert all(one.name.removeprefix("gemm-") in page for one in EVERYTHING)
     shown = text(page)
     assert "2 of 4 measured rows reach their target." in shown
-    assert "Missed: lstm-infer and gemm-lstm-train." in shown
-    assert "Numbers disagree, so not timed: gru-train." in shown
-    assert "Skipped: not installed: nothing." in shown
+    assert "Quartiles are far apart" not in shown
+    assert "gru-train is not timed, its numbers disagree: output is off by 0.1." in shown
+    assert "Skipped 1 row: not installed: nothing." in shown
     assert "T = 16" in shown
     assert "growth-lstm-train: stopped after T = 32." in shown
     assert "45%, 100 GFLOP/s" in shown
@@ -54,6 +54,17 @@ def test_names_go_through_the_template():
 
 def test_nothing_measured_is_a_page_too():
     assert "Nothing was measured." in benchmarks.render_html([])
+
+
+def test_a_wide_spread_is_told():
+    page = benchmarks.render_html([comparison((2.0, 1.0, 3.0))])
+    assert "Quartiles are far apart in 1" in text(page)
+
+
+def test_rows_stand_in_the_order_of_the_table():
+    late, early = comparison(name="a", place=2), comparison(name="b", place=1)
+    page = benchmarks.render_html([late, early])
+    assert page.index(">b<") < page.index(">a<")
 
 
 def test_the_strip_has_the_target_in_the_middle():

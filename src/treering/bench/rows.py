@@ -172,5 +172,5 @@ def shrunk(case: Case) -> Case:
 
 
 def smoke(row: Row) -> Row:
-    """A row at the size of `shrunk`."""
-    return replace(row, case=shrunk(row.case))
+    """A row at the size of `shrunk`, and saying so."""
+    return replace(row, case=shrunk(row.case), group=f"{row.group} (but shrunk: budget smoke)")

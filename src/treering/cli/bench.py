@@ -166,7 +166,8 @@ def tables(done: Sequence[Measurement]) -> Iterator[Table]:
 def _filled(title: str, headings: Sequence[str], rows: Any) -> Table:
     shown = plain_table(title)
     for place, heading in enumerate(headings):
-        shown.add_column(heading, justify="left" if place == 0 else "right", no_wrap=place == 0)
+        left = heading in ("verdict", headings[0])
+        shown.add_column(heading, justify="left" if left else "right", no_wrap=place == 0)
     for row in rows:
         shown.add_row(*row)
     return shown

@@ -4,6 +4,7 @@ Reads `treering.bench.record` alone.
 """
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -29,7 +30,7 @@ from treering.report.page import _breakable, _swatch
 from treering.report.plots import _CARD, _QUIET, _SERIES, LETTERS, Plot, _svg
 from treering.report.styles import Style, styles
 
-HEADINGS = ("row", "ours", "peer", "ratio", "quartiles", "target", "verdict")
+HEADINGS = ("row", "ratio", "target", "verdict", "quartiles", "ours", "peer")
 CROSSOVER_HEADINGS = ("curve", "beside", "crosses", "ratio at the ends", "lengths")
 GROWTH_HEADINGS = ("curve", "reaches", "time", "memory", "time exponent", "memory exponent")
 SPAN = 8.0
@@ -114,17 +115,17 @@ def summary(one: Measurement) -> str:
 def cells(one: Comparison) -> tuple[str, ...]:
     """A row as HEADINGS say."""
     if one.ours is None or one.theirs is None or one.ratio is None:
-        none = (wording.NONE,) * 4
-        return (one.name, *none, _target(one), one.verdict)
+        none = wording.NONE
+        return (one.name, none, _target(one), one.verdict, none, none, none)
     low, high = _share(one, one.ratio.low), _share(one, one.ratio.high)
     return (
         one.name,
-        _amount(one.ours, one.quantity),
-        _amount(one.theirs, one.quantity),
         _ratio(one),
-        f"{low} to {high}",
         _target(one),
         one.verdict,
+        f"{low} to {high}",
+        _amount(one.ours, one.quantity),
+        _amount(one.theirs, one.quantity),
     )
 
 
@@ -195,32 +196,28 @@ def _bytes(count: float) -> str:
 def _lead(measurements: Sequence[Measurement]) -> str:
     days = sorted({one.created[:10] for one in measurements})
     threads = sorted({one.machine.threads for one in measurements})
+    budgets = sorted({one.budget for one in measurements})
     parts = [wording.plural(len(measurements), "measurement")]
     if days:
         parts.append(days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}")
-        parts.append(f"{wording.listed([str(n) for n in threads])} threads")
-        parts += sorted({f"budget {one.budget}" for one in measurements})
+        parts += [wording.plural(n, "thread") for n in threads]
+        parts += [f"budget {budget}" for budget in budgets]
     return " · ".join(parts)
 
 
 def _findings(compared: Sequence[Comparison]) -> list[str]:
-    """How many reached their target, and what is not told."""
+    """How many reached their target, and what was not measured and why."""
     measured = [one for one in compared if one.ratio is not None]
-    reached = [one for one in measured if one.verdict.startswith("reached")]
-    found = []
-    if measured:
-        found.append(f"{len(reached)} of {len(measured)} measured rows reach their target.")
-    missed = [one.name for one in measured if not one.verdict.startswith("reached")]
-    if missed:
-        found.append(f"Missed: {wording.listed(missed)}.")
-    wrong = [one.name for one in compared if one.status == "disagrees"]
-    if wrong:
-        found.append(f"Numbers disagree, so not timed: {wording.listed(wrong)}.")
-    noisy = [one.name for one in measured if one.ratio is not None and one.ratio.noisy]
+    reached = sum(one.verdict.startswith("reached") for one in measured)
+    noisy = sum(one.ratio is not None and one.ratio.noisy for one in measured)
+    found = [f"{reached} of {wording.plural(len(measured), 'measured row')} reach their target."]
     if noisy:
-        found.append(f"Quartiles far apart: {wording.listed(noisy)}.")
-    skipped = sorted({one.reason for one in compared if one.status == "skipped"})
-    found += [f"Skipped: {reason}." for reason in skipped]
+        found.append(f"Quartiles are far apart in {noisy}: measure again on a quieter machine.")
+    for one in compared:
+        if one.status == "disagrees":
+            found.append(f"{one.name} is not timed, its numbers disagree: {one.reason}.")
+    reasons = Counter(one.reason for one in compared if one.status == "skipped")
+    found += [f"Skipped {wording.plural(n, 'row')}: {reason}." for reason, n in reasons.items()]
     return found
 
 
