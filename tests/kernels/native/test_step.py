@@ -12,6 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 import treering as tr
@@ -88,18 +90,56 @@ def seen(layer: Recurrent, x: Tensor, state: Any, kernel: str, **options: Any) -
 def assert_as_exact(layer: Recurrent, x: Tensor, state: Any = None, **options: Any) -> None:
     """No further from float64 than a few times the reference in float32 is.
 
-    What is compared are sums of numbers of about 1, so that even a small sum rounds as they do.
+    One error of the reference may be small by luck, where terms cancel or a slope is told from a
+    rounded 1. What then counts is how far the exact result moves when operators round.
     """
     kernel = seen(layer, x, state, f"native-{layer.name}", **options)
     plain = seen(layer, x, state, "reference", **options)
     layer.double()
     wide = x.detach().double().requires_grad_(x.requires_grad)
-    exact = seen(layer, wide, None if state is None else doubled(state), "reference", **options)
+    before = None if state is None else doubled(state)
+    exact = seen(layer, wide, before, "reference", **options)
+    off = [float((made - right).abs().max()) for made, right in zip(kernel, exact, strict=True)]
+    allowed = [
+        4 * float((by_reference - right).abs().max()) + 4e-6 * float(right.abs().max()) + 1e-9
+        for by_reference, right in zip(plain, exact, strict=True)
+    ]
+    if any(o > a for o, a in zip(off, allowed, strict=True)):
+        moves = moved_by_rounding(layer, wide, before, exact, **options)
+        allowed = [a + 4 * move for a, move in zip(allowed, moves, strict=True)]
     layer.float()
-    for made, by_reference, right in zip(kernel, plain, exact, strict=True):
-        scale = float(right.abs().max()) if right.numel() else 0.0
-        allowed = 4 * float((by_reference - right).abs().max()) + 4e-6 * scale + 1e-6
-        assert float((made - right).abs().max()) <= allowed
+    assert all(o <= a for o, a in zip(off, allowed, strict=True)), (off, allowed)
+
+
+class Rounding(TorchDispatchMode):
+    """Every operator's result is off by up to half a unit in float32's last place."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        aliases = any(returned.alias_info is not None for returned in func._schema.returns)
+        return out if aliases else tree_map_only(Tensor, self.rounded, out)
+
+    def rounded(self, tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        relative = torch.rand(tensor.shape, generator=self.generator, dtype=tensor.dtype) * 2 - 1
+        return tensor * (1 + 2**-24 * relative)
+
+
+def moved_by_rounding(
+    layer: Recurrent, x: Tensor, state: Any, exact: list[Tensor], **options: Any
+) -> list[float]:
+    """How far each exact result moves when every operation's is rounded to float32."""
+    moves = []
+    for seed in range(8):
+        with Rounding(seed):
+            now = seen(layer, x, state, "reference", **options)
+        moves.append([float((a - b).abs().max()) for a, b in zip(now, exact, strict=True)])
+    return [max(of_result) for of_result in zip(*moves, strict=True)]
 
 
 def carried(layer: Recurrent, batch: int) -> Any:
@@ -132,18 +172,31 @@ def test_longer(name: str, T: int, I: int, H: int):  # noqa: E741
     assert_as_exact(build(name, I, H), draw(T, 3, I))
 
 
-# Systems that forget: others drift apart by themselves. Rectified gates have kinks, on whose two
-# sides two roundings of one number come to lie sooner or later.
+# Systems that forget: others drift apart by themselves, or grow without bound.
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("lstm", {}), ("gru", {}), ("rnn", {}), ("ql-lstm", {"bounded": True})],
+    [
+        ("lstm", {}),
+        ("gru", {}),
+        ("rnn", {}),
+        ("ql-lstm", {"bounded": True}),
+        ("ql-lstm", {"forget_bias": -1.0}),
+        ("nonlinear-gate-lstm", {}),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize(("batch", "H"), [(1, 64), (9, 256)])
 def test_4096_tokens(name: str, options: dict[str, Any], batch: int, H: int):
     torch.manual_seed(2)
-    assert_as_exact(tr.layers.get(name)(8, H, **options), draw(4096, batch, 8))
+    layer, x = tr.layers.get(name)(8, H, **options), torch.randn(4096, batch, 8)
+    if name == "nonlinear-gate-lstm":
+        # Of so many numbers two roundings of one would come to lie on two sides of a kink. A
+        # constant input keeps away from it, with some units on either side.
+        x[..., 0] = 1
+        side = torch.arange(4 * H) % 2 * 2 - 1
+        layer.get_parameter("weight_relu_ih_l0").data[:, 0] = 4 * side
+    assert_as_exact(layer, x.requires_grad_())
 
 
 @each_layer

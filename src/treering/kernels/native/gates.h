@@ -25,6 +25,11 @@ inline V slope_of_tanh(V g) { return all(1.0f) - g * g; }
 
 inline size_t padded(size_t H) { return panels(H) * W; }
 
+// In double: terms of both signs, as many as tokens, cancel to a small rest.
+inline void add_up(double* sums, const float* terms, size_t n) {
+  for (size_t i = 0; i < n; i++) sums[i] += terms[i];
+}
+
 // Rows of gate blocks in the order of `blocks`, (S * H, N) row-major, as a packed matrix with
 // S * HP rows; the rows that pad a block are 0.
 inline void pack_padded(const float* matrix, size_t H, size_t N, const int* blocks, size_t S,

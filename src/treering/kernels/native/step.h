@@ -49,8 +49,8 @@ struct StepBack {
   float* dx;                       // (T, B, I) or nullptr
   float *dh_first, *dc_first;      // (B, H)
   float *dw_x, *dw_h;              // zeroed, or nullptr
-  float* dbias;                    // (S + N2, H), zeroed, or nullptr
-  float* dextra;                   // (SUMS, H), zeroed, or nullptr
+  float* dbias;                    // (S + N2, H) or nullptr
+  float* dextra;                   // (SUMS, H) or nullptr
 };
 
 // Rows are shared in groups, whose sums are then added in order.
@@ -267,7 +267,8 @@ class StepBackward {
     direct.assign(C::DIRECT ? t.B * t.H : 0, 0.0f);
     if (b.dh_last) std::memcpy(dh.data(), b.dh_last, dh.size() * sizeof(float));
     if (b.dc_last && C::MEMORY) std::memcpy(dc.data(), b.dc_last, dc.size() * sizeof(float));
-    sums.assign((t.B + GROUP - 1) / GROUP * C::SUMS * HP, 0.0f);
+    sums.assign((t.B + GROUP - 1) / GROUP * C::SUMS * HP, 0.0);
+    bias_sums.assign(b.dbias ? (C::S + C::N2) * HP : 0, 0.0);
     if (t.lengths)
       for (size_t time = 0; time < t.T; time++)
         for (size_t row = 0, end = at.active(time, t.B); row < end; row++)
@@ -285,11 +286,12 @@ class StepBackward {
       b.dh_first[i] = dh[i] + (C::DIRECT ? direct[i] : 0.0f);
     if (C::MEMORY) std::memcpy(b.dc_first, dc.data(), dc.size() * sizeof(float));
     if (!b.dextra) return;
-    const size_t groups = (t.B + GROUP - 1) / GROUP;
-    for (size_t g = 0; g < groups; g++)
-      for (int s = 0; s < C::SUMS; s++)
-        for (size_t unit = 0; unit < t.H; unit++)
-          b.dextra[s * t.H + unit] += sums[(g * C::SUMS + s) * HP + unit];
+    const size_t of_group = C::SUMS * HP;
+    for (size_t m = 0; m < of_group; m++) {
+      double sum = 0;
+      for (size_t at = m; at < sums.size(); at += of_group) sum += sums[at];
+      if (m % HP < t.H) b.dextra[m / HP * t.H + m % HP] = static_cast<float>(sum);
+    }
   }
 
  private:
@@ -326,11 +328,10 @@ class StepBackward {
   // Rows of one group.
   __attribute__((noinline)) void pointwise(size_t time, size_t begin, size_t end, Share columns) {
     const StepCell cell = at.cell(extra.data());
-    float* of_group = sums.data() + begin / GROUP * C::SUMS * HP;
+    double* of_group = sums.data() + begin / GROUP * C::SUMS * HP;
     for (size_t unit = columns.begin; unit < columns.end; unit += W) {
       const Units units(unit / W, t.H);
-      V summed[C::SUMS + 1];
-      for (int s = 0; s < C::SUMS; s++) summed[s] = load(of_group + s * HP + unit);
+      V summed[C::SUMS + 1] = {};
       for (size_t k = begin; k < end; k++) {
         const size_t row = at.place(k);
         BackRow r{at.h_before(time, row), nullptr, at.y(time, row), nullptr, at.kept(time, row),
@@ -347,7 +348,11 @@ class StepBackward {
         if (b.dy) d += units.get(b.dy + time * b.dy_time + row * b.dy_row);
         C::backward(cell, units, r, d, summed);
       }
-      for (int s = 0; s < C::SUMS; s++) store(of_group + s * HP + unit, summed[s]);
+      float terms[W];
+      for (int s = 0; s < C::SUMS; s++) {
+        store(terms, summed[s]);
+        add_up(of_group + s * HP + unit, terms, W);
+      }
     }
   }
 
@@ -387,17 +392,11 @@ class StepBackward {
       return at.h_before(token(k) / t.B, token(k) % t.B);
     }, b.dw_h);
     if (b.dbias) {
-      const Share mine = share((C::S + C::N2) * HP / W, thread, t.threads);
-      // Sums of blocks: a single one over all tokens would lose digits.
-      for (size_t begin = 0; begin < count(); begin += 128)
-        for (size_t m = mine.begin; m < mine.end; m++) {
-          V sum{};
-          for (size_t k = begin; k < std::min(count(), begin + 128); k++)
-            sum += load(dz(k) + m * W);
-          const Units units(m % (HP / W), t.H);
-          float* to = b.dbias + m * W / HP * t.H;
-          units.put(to, units.get(to) + sum);
-        }
+      const Share mine = share((C::S + C::N2) * HP, thread, t.threads);
+      for (size_t k = 0; k < count(); k++)
+        add_up(bias_sums.data() + mine.begin, dz(k) + mine.begin, mine.end - mine.begin);
+      for (size_t m = mine.begin; m < mine.end; m++)
+        if (m % HP < t.H) b.dbias[m / HP * t.H + m % HP] = static_cast<float>(bias_sums[m]);
     }
   }
 
@@ -407,7 +406,8 @@ class StepBackward {
   const size_t HP;
   Barrier barrier;
   std::vector<std::vector<float>> scratch;
-  std::vector<float> w_x, w_h, extra, dh, dc, direct, sums;
+  std::vector<float> w_x, w_h, extra, dh, dc, direct;
+  std::vector<double> sums, bias_sums;
   std::vector<size_t> tokens;
 };
 
