@@ -44,21 +44,4 @@ inline void pack_padded(const float* matrix, size_t H, size_t N, const int* bloc
       }
 }
 
-// acc[i][O + j] += sum_k a[i][k] * b[k][j] for the L vectors j that a row of the panel has.
-template <int MR, int NV, int L, int O>
-__attribute__((always_inline)) inline void accumulate_some(V (&acc)[MR][NV],
-                                                            const float* const* a, const float* b,
-                                                            size_t K) {
-  const float* row[MR];
-  for (int i = 0; i < MR; i++) row[i] = a[i];
-  for (size_t k = 0; k < K; k++, b += L * W) {
-    V panel[L];
-    for (int j = 0; j < L; j++) panel[j] = load(b + j * W);
-    for (int i = 0; i < MR; i++) {
-      V s = all(row[i][k]);
-      for (int j = 0; j < L; j++) acc[i][O + j] += s * panel[j];
-    }
-  }
-}
-
 }  // namespace TR_TARGET

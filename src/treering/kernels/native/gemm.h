@@ -18,18 +18,18 @@ constexpr int tile_rows(int vectors) {
   return std::max(1, ((W == 16 ? 32 : 16) - vectors - 1) / vectors);
 }
 
-// acc[i][j] += sum_k a[i][k] * b[k][j], with b one packed panel.
-template <int MR, int NV>
+// acc[i][O + j] += sum_k a[i][k] * b[k][j], with b one packed panel of L vectors.
+template <int MR, int NV, int L = NV, int O = 0>
 __attribute__((always_inline)) inline void accumulate(V (&acc)[MR][NV], const float* const* a,
                                                        const float* b, size_t K) {
   const float* row[MR];
   for (int i = 0; i < MR; i++) row[i] = a[i];
-  for (size_t k = 0; k < K; k++, b += NV * W) {
-    V panel[NV];
-    for (int j = 0; j < NV; j++) panel[j] = load(b + j * W);
+  for (size_t k = 0; k < K; k++, b += L * W) {
+    V panel[L];
+    for (int j = 0; j < L; j++) panel[j] = load(b + j * W);
     for (int i = 0; i < MR; i++) {
       V s = all(row[i][k]);
-      for (int j = 0; j < NV; j++) acc[i][j] += s * panel[j];
+      for (int j = 0; j < L; j++) acc[i][O + j] += s * panel[j];
     }
   }
 }

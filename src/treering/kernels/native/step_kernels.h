@@ -1,0 +1,71 @@
+// Every step cell there is, by its number.
+#pragma once
+#include "step_backward.h"
+#include "step_forward.h"
+
+namespace TR_TARGET {
+
+struct StepKernel {
+  ForwardKernel forward;
+  BackwardKernel backward;
+};
+
+template <class C>
+constexpr StepKernel plain() {
+  // Vectors of a panel, and those that x and h meet.
+  constexpr int N = C::S * C::UV, N2 = C::N2 * C::UV;
+  constexpr bool second = C::SX > C::S, apart = C::N2 > 0 && !second;
+  constexpr int LX = apart || second ? N : C::SX * C::UV, LH = apart ? 0 : second ? N : C::SH * C::UV;
+  constexpr auto tiles =
+      StepForward::tiles<N, LX, LH, apart || second ? 0 : C::OH, N2, second ? N2 : 0, N2>;
+  if constexpr (!C::NORMED)
+    return {{layout_of<C>(), tiles, finish<C>, {}}, {layout_of<C>(), {pointwise<C>}}};
+  else if constexpr (C::MEMORY)
+    return {{layout_of<C>(), tiles, stash, {normed_gates<C>, normed_output<C>}},
+            {layout_of<C>(), {sums_of_c<C>, through_gates<C>, through_norms<C>}}};
+  else
+    return {{layout_of<C>(), tiles, stash, {normed_gates<C>}},
+            {layout_of<C>(), {through_gates<C>, through_norms<C>}}};
+}
+
+// In the order of `Kind` in step.py.
+inline const StepKernel& kernel(int kind) {
+  static constexpr StepKernel kernels[] = {
+      plain<MemoryStep<LSTMGates>>(),
+      plain<GRUStep>(),
+      plain<RNNStep>(),
+      plain<MemoryStep<QLGates<1>>>(),
+      plain<MemoryStep<QLGates<2>>>(),
+      plain<MemoryStep<QLGates<4>>>(),
+      plain<MemoryStep<NonlinearGates<1>>>(),
+      plain<MemoryStep<NonlinearGates<2>>>(),
+      plain<MemoryStep<NonlinearGates<3>>>(),
+      plain<MemoryStep<NonlinearGates<4>>>(),
+      plain<QLGRUStep<1>>(),
+      plain<QLGRUStep<2>>(),
+      plain<QLGRUStep<3>>(),
+      plain<QLRNNStep<1>>(),
+      plain<QLRNNStep<2>>(),
+      plain<Normed<MemoryStep<LSTMGates>>>(),
+      plain<Normed<GRUStep>>(),
+      plain<Normed<RNNStep>>(),
+      plain<Normed<MemoryStep<QLGates<1>>>>(),
+      plain<Normed<MemoryStep<QLGates<2>>>>(),
+      plain<Normed<MemoryStep<QLGates<4>>>>(),
+  };
+  return kernels[kind];
+}
+
+inline void step_forward(const StepCall& call) {
+  StepForward(call, kernel(call.kind).forward).run();
+}
+
+inline void step_once(const StepCall& call) {
+  StepOnce(call, kernel(call.kind).forward).run();
+}
+
+inline void step_backward(const StepCall& call, const StepBack& back) {
+  StepBackward(call, back, kernel(call.kind).backward).run();
+}
+
+}  // namespace TR_TARGET
