@@ -40,6 +40,7 @@ def step_once(
     form = form_of(cell)
     if (
         form is None
+        or form.block_size
         or torch.is_grad_enabled()
         or torch.compiler.is_compiling()
         or torch.is_autocast_enabled("cpu")

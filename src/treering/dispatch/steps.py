@@ -4,7 +4,7 @@ Legend: B batch, T time.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +16,10 @@ from treering.cells.abstract import Cell
 from treering.cells.gru import GRUCell
 from treering.cells.lstm import GATES, LSTMCell
 from treering.cells.nonlinear_gate_lstm import NonlinearGateLSTMCell
+from treering.cells.ql_gru import QLGRUCell
 from treering.cells.ql_lstm import QLLSTMCell
+from treering.cells.ql_parts import QLCell
+from treering.cells.ql_rnn import QLRNNCell
 from treering.cells.regularised import RegularisedCell
 from treering.cells.rnn import RNNCell
 from treering.dispatch.kernel import SLOWER, Kernel, is_transformed, native_refuses
@@ -24,6 +27,7 @@ from treering.kernels.native import step as native_step
 from treering.kernels.native.computation import run
 from treering.schedules.abstract import Call
 from treering.schedules.sequential import Sequential
+from treering.schedules.states import leaves_of, rebuilt
 
 
 def refuses(call: Call) -> str | None:
@@ -37,19 +41,21 @@ def refuses(call: Call) -> str | None:
         return "weights and input differ in dtype or device"
     if call.wanted == "states":
         return "inner states are asked for, which it does not keep"
-    if "noise_hidden" in call.weights:
-        return "recurrent dropout needs the loop over time"
+    if "noise_hidden" in call.weights or "noise_zoneout" in call.weights:
+        return "masks of recurrent dropout and zoneout need the loop over time"
+    if isinstance(cell, QLCell) and cell.block_size and is_transformed(call):
+        return "under transforms of torch.func the count of a block's steps has no derivative"
     return _needs_the_loop(cell)
 
 
 def _needs_the_loop(cell: RegularisedCell) -> str | None:
     """Options that the kernel of a step cell does not have."""
-    if cell.layer_norm or cell.zoneout:
-        return "layer norm and zoneout need the loop over time"
+    if cell.layer_norm and type(cell) not in _NORMED:
+        return f"layer norm of {type(cell).__name__} needs the loop over time"
     if isinstance(cell, LSTMCell) and cell.proj_size:
         return "projections need the loop over time"
-    if isinstance(cell, QLLSTMCell) and (cell.skip == "input" or cell.block_size):
-        return "a skip that looks at the input or at blocks needs the loop over time"
+    if cell.zoneout and (cell.layer_norm or (isinstance(cell, QLCell) and cell.block_size)):
+        return "zoneout together with layer norm or blocks needs the loop over time"
     return None
 
 
@@ -57,17 +63,22 @@ def _slower(call: Call) -> str | None:
     return SLOWER if is_transformed(call) else None
 
 
+_NORMED = (LSTMCell, GRUCell, RNNCell, QLLSTMCell)
 _FORMS: dict[type[Cell], Callable[[Any], native_step.Form]] = {
-    LSTMCell: lambda cell: native_step.lstm(),
-    GRUCell: lambda cell: native_step.gru(),
-    RNNCell: lambda cell: native_step.rnn(cell.nonlinearity),
-    QLLSTMCell: lambda cell: native_step.ql_lstm(
-        cell.shared_blocks, cell.skip, cell.alpha, cell.bounded
-    ),
+    LSTMCell: lambda cell: native_step.lstm(cell.layer_norm),
+    GRUCell: lambda cell: native_step.gru(cell.layer_norm),
+    RNNCell: lambda cell: native_step.rnn(cell.nonlinearity, cell.layer_norm),
+    QLLSTMCell: lambda cell: native_step.ql_lstm(cell.shared_blocks, _skip(cell), cell.layer_norm),
+    QLGRUCell: lambda cell: native_step.ql_gru(cell.shared_blocks, _skip(cell)),
+    QLRNNCell: lambda cell: native_step.ql_rnn(cell.shared_blocks, _skip(cell)),
     NonlinearGateLSTMCell: lambda cell: native_step.nonlinear_gate_lstm(
         [GATES.index(gate) for gate in cell.gates]
     ),
 }
+
+
+def _skip(cell: QLCell) -> native_step.Skip:
+    return native_step.Skip(cell.skip, cell.alpha, cell.bounded, cell.block_size)
 
 
 @lru_cache(maxsize=256)
@@ -75,7 +86,9 @@ def form_of(cell: Cell) -> native_step.Form | None:
     """How the kernel knows this cell; None where its options need the loop."""
     if not isinstance(cell, RegularisedCell) or _needs_the_loop(cell) is not None:
         return None
-    return _FORMS[type(cell)](cell) if type(cell) in _FORMS else None
+    if type(cell) not in _FORMS:
+        return None
+    return replace(_FORMS[type(cell)](cell), zoneout=cell.zoneout)
 
 
 @dataclass(frozen=True)
@@ -96,10 +109,10 @@ class _Sequences(native_step.Sequences):
 
     def by_operators(self, given: native_step.Given) -> list[Tensor]:
         x, state, weights, lengths, reset = given
-        first = type(self.cell.initial_state(x.shape[1], x))(*state)
+        first = rebuilt(self.cell.initial_state(x.shape[1], x), state)
         call = Call(self.cell, weights, x, first, lengths, reset, "all", Sequential(), True)
         outputs, last = Sequential().run(call)
-        return [outputs, *last]
+        return [outputs, *leaves_of(last)]
 
 
 def _run(call: Call) -> tuple[Tensor, State]:
@@ -108,11 +121,12 @@ def _run(call: Call) -> tuple[Tensor, State]:
     state = cell.initial_state(call.x.shape[1], call.x) if call.state is None else call.state
     masks = (call.lengths, call.reset)
     given = [mask is not None for mask in masks]
-    computation = _Sequences(cell, tuple(call.weights), len(state), *given)
-    tensors = [call.x, *state, *call.weights.values()]
+    fields = leaves_of(state)
+    computation = _Sequences(cell, tuple(call.weights), len(fields), *given)
+    tensors = [call.x, *fields, *call.weights.values()]
     tensors += [mask for mask in masks if mask is not None]
     outputs, *last = run(computation, tensors)
-    return (last[0] if call.wanted == "last" else outputs), type(state)(*last)
+    return (last[0] if call.wanted == "last" else outputs), rebuilt(state, last)
 
 
 KERNELS = tuple(
@@ -122,6 +136,8 @@ KERNELS = tuple(
         ("gru", GRUCell),
         ("rnn", RNNCell),
         ("ql-lstm", QLLSTMCell),
+        ("ql-gru", QLGRUCell),
+        ("ql-rnn", QLRNNCell),
         ("nonlinear-gate-lstm", NonlinearGateLSTMCell),
     )
 )

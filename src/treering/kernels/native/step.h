@@ -45,7 +45,7 @@ struct StepCall {
   const int64_t* steps_first;  // (B)
   float* start_last;           // (B, H)
   int64_t* steps_last;         // (B)
-  float zoneout;               // share of the old state in the new one
+  float zoneout;               // share of the old state in the new one; 0 with layer norm
 };
 
 struct StepBack {
@@ -67,15 +67,12 @@ struct StepLayout {
   int S, N2, UV, SX, SH, OH, KEPT, EXTRA, ALPHA;
   bool MEMORY, DIRECT, NORMED;
   const int* x_blocks;
-  int pre;  // accumulators behind the norms
 };
 
 template <class C>
 constexpr StepLayout layout_of() {
-  int pre = 0;
-  if constexpr (C::NORMED) pre = C::Cell::S;
-  return {C::S,     C::N2,     C::UV,     C::SX,     C::SH,       C::OH, C::KEPT,
-          C::EXTRA, C::ALPHA, C::MEMORY, C::DIRECT, C::NORMED, C::x_blocks, pre};
+  return {C::S,     C::N2,    C::UV,     C::SX,     C::SH,     C::OH,      C::KEPT,
+          C::EXTRA, C::ALPHA, C::MEMORY, C::DIRECT, C::NORMED, C::x_blocks};
 }
 
 // Sums of a, and of a * b, over the lanes of n vectors.
@@ -145,8 +142,8 @@ class Step {
     return time ? c(time - 1, b) : t.c_first + b * t.H;
   }
 
-  // What is kept of a token: blocks; what zoneout replaced; four numbers of the norms.
-  size_t row_size() const { return replaced() + HP + W; }
+  // What is kept of a token: blocks; then what zoneout replaced, or four numbers of the norms.
+  size_t row_size() const { return replaced() + HP; }
   size_t replaced() const { return std::max(cell.KEPT, cell.S + cell.N2) * HP; }
   float* kept(size_t time, size_t b) {
     if (t.kept) return t.kept + (time * t.B + b) * t.kept_size;
@@ -156,7 +153,7 @@ class Step {
     float* row = kept(time, b);
     return {row ? row + units.at : nullptr, HP};
   }
-  float* numbers(size_t time, size_t b) { return kept(time, b) + replaced() + HP; }
+  float* numbers(size_t time, size_t b) { return kept(time, b) + replaced(); }
 
   Given given(size_t time, size_t b, const Units& units) const {
     Given g{extra + units.at, HP, t.options, units.get(h_before(time, b)), {}, {}};

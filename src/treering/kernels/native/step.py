@@ -8,6 +8,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ _P = ctypes.c_void_p
 _S = ctypes.c_size_t
 _I = ctypes.c_int32
 _L = ctypes.c_int64
+_F = ctypes.c_float
 
 
 class _Weights(ctypes.Structure):
@@ -40,6 +42,9 @@ class _StepCall(ctypes.Structure):
         *((name, _P) for name in ("h_first", "c_first", "y", "c")),
         *(("c_time", _L), ("kept", _P), ("kept_size", _L)),
         *((name, _P) for name in ("h_last", "c_last")),
+        ("block_size", _L),
+        *((name, _P) for name in ("start_first", "steps_first", "start_last", "steps_last")),
+        ("zoneout", _F),
     )
 
 
@@ -48,13 +53,14 @@ class _StepBack(ctypes.Structure):
 
     _fields_ = (
         *(("dy", _P), ("dy_time", _L), ("dy_row", _L)),
-        *((name, _P) for name in ("dh_last", "dc_last", "dx", "dh_first", "dc_first")),
+        *((name, _P) for name in ("dh_last", "dc_last", "dstart_last", "dx")),
+        *((name, _P) for name in ("dh_first", "dc_first", "dstart_first")),
         *((name, _P) for name in ("dw_x", "dw_h", "dbias", "dextra")),
     )
 
 
 library.declare("tr_step_forward", StepCall=_StepCall)
-library.declare("tr_step_once", _I, _I, _S, _S, _S, *[_P] * 10)
+library.declare("tr_step_once", _I, _I, _F, _S, _S, _S, *[_P] * 10)
 library.declare("tr_step_backward", StepCall=_StepCall, StepBack=_StepBack)
 
 
@@ -74,13 +80,31 @@ class Parts(NamedTuple):
 Weights = Mapping[str, Tensor]
 
 
+class Kind(IntEnum):
+    """Cells, as `kernel` in step_kernels.h numbers them; those with blocks by how many follow."""
+
+    LSTM = 0
+    GRU = 1
+    RNN = 2
+    QL_LSTM = 3
+    NONLINEAR_GATE_LSTM = 6
+    QL_GRU = 10
+    QL_RNN = 13
+    NORMED_LSTM = 15
+    NORMED_GRU = 16
+    NORMED_RNN = 17
+    NORMED_QL_LSTM = 18
+
+
 @dataclass(frozen=True)
 class Form:
     """One cell as the kernel knows it.
 
-    kind, options: of step.h. kept: blocks of H numbers that it keeps of a token for backward.
-    parts: its parameters as differentiable functions of the cell's. memory: whether the state has
-    a c beside h.
+    kind, options: of step_kernels.h. kept: blocks of H numbers that it keeps of a token for
+    backward. parts: its parameters as differentiable functions of the cell's. memory: whether the
+    state has a c beside h. zoneout: share of the old state in the new one. block_size: steps
+    after which the state at the block's start is added; if not 0 the state ends in that start
+    (B, H) and the steps since then (B, 1).
     """
 
     kind: int
@@ -88,6 +112,14 @@ class Form:
     parts: Callable[[Weights], Parts]
     options: int = 0
     memory: bool = True
+    normed: bool = False
+    zoneout: float = 0.0
+    block_size: int = 0
+
+    def row_size(self, hidden_size: int) -> int:
+        """Numbers kept of a token: whole registers of every target."""
+        block = -(-hidden_size // WIDEST) * WIDEST
+        return (self.kept + (self.zoneout > 0)) * block + self.normed * WIDEST
 
 
 def _added(weights: Weights) -> Tensor | None:
@@ -98,14 +130,19 @@ def _plain_parts(weights: Weights) -> Parts:
     return Parts(weights["weight_ih"], weights["weight_hh"], _added(weights))
 
 
-def lstm() -> Form:
+def lstm(normed: bool = False) -> Form:
     """i, f, g, o and a memory."""
-    return Form(0, 4, _plain_parts)
+    if normed:
+        return Form(Kind.NORMED_LSTM, 8, _normed(_plain_parts), normed=True)
+    return Form(Kind.LSTM, 4, _plain_parts)
 
 
-def gru() -> Form:
+def gru(normed: bool = False) -> Form:
     """r, z, n; x's and h's share of n are accumulated apart."""
-    return Form(1, 4, _gru_parts, memory=False)
+    if normed:
+        parts = _normed(_gru_parts, x_order=(2, 0, 1), accumulators=4)
+        return Form(Kind.NORMED_GRU, 6, parts, memory=False, normed=True)
+    return Form(Kind.GRU, 4, _gru_parts, memory=False)
 
 
 def _gru_parts(weights: Weights) -> Parts:
@@ -119,32 +156,127 @@ def _gru_parts(weights: Weights) -> Parts:
     return Parts(weights["weight_ih"], weights["weight_hh"], bias)
 
 
-def rnn(nonlinearity: str) -> Form:
+def rnn(nonlinearity: str, normed: bool = False) -> Form:
     """One map and "tanh" or "relu"."""
-    return Form(2, 1, _plain_parts, options=nonlinearity == "relu", memory=False)
+    relu = nonlinearity == "relu"
+    if normed:
+        parts = _normed(_plain_parts)
+        return Form(Kind.NORMED_RNN, 2, parts, options=relu, memory=False, normed=True)
+    return Form(Kind.RNN, 1, _plain_parts, options=relu, memory=False)
 
 
-def ql_lstm(blocks: int, skip: str, alpha: float, bounded: bool) -> Form:
-    """Four gates from 1, 2 or 4 shared blocks; skip is "learned", "fixed", "channel" or "none"."""
+class Skip(NamedTuple):
+    """The additive skip of the QL cells, as their options say it; see cells.ql_parts."""
+
+    skip: str
+    alpha: float
+    bounded: bool
+    block_size: int
+
+    @property
+    def options(self) -> int:
+        return self.bounded | 2 * (self.skip == "none") | 4 * (self.skip == "input")
+
+
+def ql_lstm(blocks: int, skip: Skip, normed: bool = False) -> Form:
+    """Four gates from 1, 2 or 4 shared blocks."""
+    parts = _ql_parts(4, blocks, skip)
+    offset = {1: 0, 2: 1, 4: 2}[blocks]
+    of_skip: dict[str, Any] = {"options": skip.options, "block_size": skip.block_size}
+    if normed:
+        parts = _with_alpha(skip, 2 * blocks, _normed(parts))
+        return Form(Kind.NORMED_QL_LSTM + offset, 2 * blocks, parts, normed=True, **of_skip)
+    return Form(Kind.QL_LSTM + offset, blocks, _with_alpha(skip, blocks, parts), **of_skip)
+
+
+def ql_gru(blocks: int, skip: Skip) -> Form:
+    """Three gates from 1, 2 or 3 shared blocks; x's and h's shares are accumulated apart."""
+    return Form(
+        Kind.QL_GRU + blocks - 1,
+        2 * blocks,
+        _with_alpha(skip, 2 * blocks, _ql_parts(3, blocks, skip, apart=True)),
+        # A skip of 0 leaves a GRU's update: there is no other without one.
+        options=skip.options,
+        memory=False,
+        block_size=skip.block_size,
+    )
+
+
+def ql_rnn(blocks: int, skip: Skip) -> Form:
+    """A candidate and a forget gate from 1 or 2 shared blocks."""
+    return Form(
+        Kind.QL_RNN + blocks - 1,
+        blocks,
+        _with_alpha(skip, blocks, _ql_parts(2, blocks, skip)),
+        options=skip.options,
+        memory=False,
+        block_size=skip.block_size,
+    )
+
+
+PartsOf = Callable[[Weights], Parts]
+
+
+def _ql_parts(gates: int, blocks: int, skip: Skip, apart: bool = False) -> PartsOf:
+    """extra: scale and bias of each gate, and alpha; apart: h has accumulators of its own."""
 
     def parts(weights: Weights) -> Parts:
         w_hh = weights["weight_hh"]
         H = w_hh.shape[1]
-        scale = weights.get("gate_scale")
-        shift = weights.get("gate_bias")
+        scale, shift = weights.get("gate_scale"), weights.get("gate_bias")
         if "alpha" not in weights:
-            past = w_hh.new_full((1,), alpha)
+            past = w_hh.new_full((1,), 0.0 if skip.skip == "none" else skip.alpha)
         else:
-            past = torch.sigmoid(weights["alpha"]) if bounded else weights["alpha"]
+            past = torch.sigmoid(weights["alpha"]) if skip.bounded else weights["alpha"]
         extra = (
-            w_hh.new_ones(4 * H) if scale is None else scale,
-            w_hh.new_zeros(4 * H) if shift is None else shift,
+            w_hh.new_ones(gates * H) if scale is None else scale,
+            w_hh.new_zeros(gates * H) if shift is None else shift,
             past.expand(H),
         )
-        return Parts(weights["weight_ih"], w_hh, weights.get("bias_ih"), torch.cat(extra))
+        bias = weights.get("bias_ih")
+        if apart and bias is not None:
+            bias = torch.cat((bias, bias.new_zeros(blocks * H)))
+        return Parts(weights["weight_ih"], w_hh, bias, torch.cat(extra))
 
-    kind = {1: 3, 2: 4, 4: 5}[blocks]
-    return Form(kind, blocks, parts, options=bounded | 2 * (skip == "none"))
+    return parts
+
+
+def _with_alpha(skip: Skip, accumulators: int, parts: PartsOf) -> PartsOf:
+    """The same with the map from the input to alpha's logit, where there is one."""
+    if skip.skip != "input":
+        return parts
+
+    def wider(weights: Weights) -> Parts:
+        w_x, w_h, bias, extra = parts(weights)
+        if bias is None:
+            bias = w_h.new_zeros(accumulators * w_h.shape[1])
+        w_x = torch.cat((w_x, weights["weight_alpha"]))
+        return Parts(w_x, w_h, torch.cat((bias, weights["bias_alpha"])), extra)
+
+    return wider
+
+
+def _normed(
+    parts: PartsOf, x_order: Sequence[int] | None = None, accumulators: int | None = None
+) -> PartsOf:
+    """The same with layer norm. x_order: the gates' order among x's accumulators; accumulators
+    that biases belong to, if they are not the gates.
+    """
+
+    def normed(weights: Weights) -> Parts:
+        w_x, w_h, bias, extra = parts(weights)
+        H = w_h.shape[1]
+        gain_x = weights["gain_ih"]
+        if x_order is not None:
+            gain_x = gain_x.view(-1, H)[list(x_order)].flatten()
+        if bias is None:
+            bias = w_h.new_zeros(w_h.shape[0] if accumulators is None else accumulators * H)
+        rows = [] if extra is None else [extra]
+        rows += [gain_x, weights["gain_hh"], bias]
+        rows += [weights[name] for name in ("gain_c", "shift_c") if name in weights]
+        return Parts(w_x, w_h, None, torch.cat(rows))
+
+    return normed
 
 
 def nonlinear_gate_lstm(gates: Sequence[int]) -> Form:
@@ -162,13 +294,14 @@ def nonlinear_gate_lstm(gates: Sequence[int]) -> Form:
         return Parts(w_x, w_h, bias)
 
     options = sum(gate << 2 * n for n, gate in enumerate(gates))
-    return Form(5 + len(gates), 4 + len(gates), parts, options=options)
+    kind = Kind.NONLINEAR_GATE_LSTM + len(gates) - 1
+    return Form(kind, 4 + len(gates), parts, options=options)
 
 
 class Sequences(Computation):
     """A step cell along whole sequences: x (T, B, I), the state, the weights by name.
 
-    names: the weights'. fields: of the state, h (B, H), and c. lengths, reset: whether there are
+    names: the weights'. fields: of the state, h (B, H), c, and with blocks their start and steps. lengths, reset: whether there are
     lengths (B,) int64 and a reset mask (T, B) bool. Tensors follow each other in this order. All
     float32, on the CPU. Outputs: y (T, B, H), anything past a sequence's length, and each
     sequence's last state.
@@ -207,12 +340,15 @@ class Sequences(Computation):
         given = self.given(tensors)
         T, B, _ = given.x.shape
         H = given.state[0].shape[1]
-        found = [given.x.new_empty(T, B, H), *(given.x.new_empty(B, H) for _ in given.state)]
+        found = [
+            given.x.new_empty(T, B, H),
+            *(field.new_empty(field.shape) for field in given.state),
+        ]
         kept = []
         if keep:
             # Gates last: what was kept of them becomes the gradients of the pre-activations.
             kept = [given.x.new_empty(T, B, H)] if self.form.memory else []
-            kept += [given.x.new_empty(T, B, self.form.kept * -(-H // WIDEST) * WIDEST)]
+            kept += [given.x.new_empty(T, B, self.form.row_size(H))]
         return found, kept
 
     def forward(self, tensors: Sequence[Tensor], keep: bool) -> tuple[list[Tensor], list[Tensor]]:
@@ -254,8 +390,8 @@ class Sequences(Computation):
         of_last = [_dense(grad) for grad in grads[1:]]
         back = _StepBack(
             *(_at(dy), *((0, 0) if dy is None else dy.stride()[:2])),
-            *map(_at, _two(of_last)),
-            *map(_at, (dx, *_two(of_state), *of_parts)),
+            *map(_at, _fields(form, of_last)[:3]),
+            *map(_at, (dx, *_fields(form, of_state)[:3], *of_parts)),
         )
         library.load().tr_step_backward(call, back)
         reached = [(p, g) for p, g in zip(parts, of_parts, strict=True) if g is not None]
@@ -332,7 +468,7 @@ def once(
     for of_layer in weights:
         w_x, w_h, bias, extra = form.parts(of_layer)
         one_step(
-            *(form.kind, form.options, B, I, H, entering, before[0], before[-1]),
+            *(form.kind, form.options, form.zoneout, B, I, H, entering, before[0], before[-1]),
             *(w_x.data_ptr(), w_h.data_ptr(), _at(bias), _at(extra)),
             *(leaving, after[0], after[-1]),
         )
@@ -362,15 +498,19 @@ def _call(
         order = given.lengths.sort(descending=True, stable=True)
     reset = None if given.reset is None else given.reset.contiguous()
     matrices = [_dense(part) for part in parts]
+    h, c_first, start, steps = _fields(form, first)
+    h_last, c_last, start_last, steps_last = _fields(form, last)
     structure = _StepCall(
         *(T, B, I, H, form.kind, form.options, *_shared_by(form, T, B, I, H)),
         *(_at(x), *x.stride()[:2]),
         *map(_at, (*order, reset)),
         _Weights(*map(_at, matrices)),
-        *map(_at, (*_two(first), y, c)),
+        *map(_at, (h, c_first, y, c)),
         *(B * H if c is not None and c.dim() == 3 else 0,),
         *((_at(kept[-1]), kept[-1].stride(1)) if kept else (None, 0)),
-        *map(_at, _two(last)),
+        *map(_at, (h_last, c_last)),
+        *(form.block_size, *map(_at, (start, steps, start_last, steps_last))),
+        form.zoneout,
     )
     return structure, (x, first, order, reset, matrices, outputs, kept, c)
 
@@ -403,10 +543,11 @@ def _dense(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.resolve_neg().contiguous()
 
 
-def _two(tensors: Sequence[Tensor | None]) -> tuple[Tensor | None, Tensor | None]:
-    """h's and c's, None for what is not there."""
-    h, c, *_ = (*tensors, None, None)
-    return h, c
+def _fields(form: Form, state: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """h, c, the block's start and its steps, None for what is not there."""
+    left = iter(state)
+    wanted = (True, form.memory, form.block_size > 0, form.block_size > 0)
+    return tuple(next(left, None) if there else None for there in wanted)
 
 
 def _at(tensor: Tensor | None) -> int | None:

@@ -47,7 +47,7 @@ class StepBackward {
     begin(dc, b.dc_last, cell.MEMORY);
     begin(dstart, b.dstart_last, t.block_size > 0);
     direct.assign(cell.DIRECT || t.zoneout > 0 ? state : 0, 0.0f);
-    pre.resize(cell.NORMED ? t.B * cell.pre * HP : 0);
+    normalised.resize(cell.NORMED ? t.B * cell.KEPT * HP : 0);
     sums.assign((t.B + GROUP - 1) / GROUP * cell.EXTRA * HP, 0.0);
     bias_sums.assign(b.dbias ? (cell.S + cell.N2) * HP : 0, 0.0);
     if (at.from_input()) {
@@ -87,9 +87,9 @@ class StepBackward {
 
   // Below, for the phases. Sums of extra's gradients over the rows of a group, (EXTRA, HP).
   double* sums_of(Share group) { return sums.data() + group.begin / GROUP * cell.EXTRA * HP; }
-  // Gradients of the accumulators behind the norms, for a row of this step.
-  Blocks pre_of(size_t row, const Units& units) {
-    return {pre.data() + row * cell.pre * HP + units.at, HP};
+  // Gradients of what was normalised, (KEPT, HP), for a row of this step.
+  Blocks normalised_of(size_t row, const Units& units) {
+    return {normalised.data() + row * cell.KEPT * HP + units.at, HP};
   }
   // The row's share in the gradient of alpha.
   void put_alpha(size_t time, size_t row, const Units& units, V products) {
@@ -221,7 +221,7 @@ class StepBackward {
 
   Barrier barrier;
   std::vector<std::vector<float>> scratch;
-  std::vector<float> w_x, w_h, pre, dlogits;
+  std::vector<float> w_x, w_h, normalised, dlogits;
   std::vector<double> sums, bias_sums, dalphas, dw_alpha;
   std::vector<size_t> tokens;
 };
@@ -352,7 +352,8 @@ void through_gates(StepBackward& s, size_t time, Share group, Share columns) {
   each_row<C>(s, time, group, columns, [&](BackRow<C>& r, V* sums) {
     float pre[C::Cell::S * W];
     C::pre(r.g, r.kept, {pre, W});
-    const Blocks out = s.pre_of(r.row, r.units);
+    float gradients[8 * W];
+    const Blocks out{gradients, W};
     if constexpr (C::MEMORY) {
       const typename C::Gates k(r.g, {pre, W});
       const Read<C> read(r, k, sums);
@@ -361,18 +362,17 @@ void through_gates(StepBackward& s, size_t time, Share group, Share columns) {
                                        scale);
       r.put({read.of.past, Cell::gates(r.g, k, read.tanh_of, read.of, dc, {pre, W}, out, sums)});
     } else {
-      float kept[8 * W];
-      Cell::forward(r.g, {pre, W}, {kept, W});
-      r.put(Cell::backward(r.g, {kept, W}, r.after, r.d, sums));
-      for (int a = 0; a < Cell::S; a++) out.put(a, load(kept + a * W));
+      Cell::forward(r.g, {pre, W}, out);
+      r.put(Cell::backward(r.g, out, r.after, r.d, sums));
     }
+    const Blocks normalised = s.normalised_of(r.row, r.units);
     V of_hats[C::KEPT], hats[C::KEPT];
     for (int a = 0; a < Cell::S; a++) sums[C::BIASES + a] += out[a];
     for (int n = 0; n < C::KEPT; n++) {
       const V d = out[C::enters(n)];
       hats[n] = r.kept[n];
       sums[C::GAINS + n] += d * hats[n];
-      of_hats[n] = d * r.g.fixed(C::GAINS + n);
+      normalised.put(n, of_hats[n] = d * r.g.fixed(C::GAINS + n));
     }
     const size_t m = r.row * s.at.U + r.units.at / W;
     s.at.moments[0][m] = Moments::of(of_hats, hats, C::SX);
@@ -388,13 +388,13 @@ void through_norms(StepBackward& s, size_t time, Share group, Share columns) {
     const float* numbers = s.at.numbers(time, place);
     for (size_t unit = columns.begin; unit < columns.end; unit += W) {
       const Units units(unit / W, s.t.H);
-      const Blocks hats = s.at.blocks(time, place, units), pre = s.pre_of(k, units);
-      const float* extra = s.at.extra + unit;
+      const Blocks hats = s.at.blocks(time, place, units);
+      // As they were rounded when they were summed: of one unit nothing must be left.
+      const Blocks of_hats = s.normalised_of(k, units);
       for (int n = 0; n < C::KEPT; n++) {
         const bool x = n < C::SX;
-        const V of_hat = pre[C::enters(n)] * load(extra + (C::GAINS + n) * s.HP);
-        hats.put(n, before_norm(of_hat, hats[n], x ? of_x : of_h, (x ? C::SX : C::SH) * s.t.H,
-                                numbers[x ? 0 : 1]));
+        hats.put(n, before_norm(of_hats[n], hats[n], x ? of_x : of_h,
+                                (x ? C::SX : C::SH) * s.t.H, numbers[x ? 0 : 1]));
       }
     }
   }

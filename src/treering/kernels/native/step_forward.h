@@ -276,7 +276,13 @@ class StepOnce {
     if (s < cell.SX) add(sums, t.weights.w_x, cell.x_blocks[s], units, t.x + b * t.I, t.I);
     if (s >= cell.OH && s < cell.OH + cell.SH)
       add(sums, t.weights.w_h, s - cell.OH, units, t.h_first + b * t.H, t.H);
-    const V z = across(sums);
+    V z = across(sums);
+    // Beyond the last unit there must be 0, which layer norm counts on.
+    if (units.count < W) {
+      float part[W];
+      store(part, z);
+      z = load_part(part, units.count);
+    }
     return t.weights.bias ? z + units.get(t.weights.bias + s * t.H) : z;
   }
 
