@@ -12,7 +12,7 @@ from .compiling import ROOT, compiler, hatch_build
 HERE = Path(__file__).parent
 PROGRAMS = sorted(path.stem for path in HERE.glob("*_test.cpp"))
 THREADED = [name for name in PROGRAMS if '"threads.h"' in (HERE / f"{name}.cpp").read_text()]
-THREADED += ["tree_test"]
+THREADED += ["step_test", "tree_test"]
 SANITIZERS = {
     "address,undefined": ("-O0", "-g1", "-fno-sanitize-recover=all"),
     "thread": ("-O1", "-g1"),
