@@ -301,10 +301,10 @@ def nonlinear_gate_lstm(gates: Sequence[int]) -> Form:
 class Sequences(Computation):
     """A step cell along whole sequences: x (T, B, I), the state, the weights by name.
 
-    names: the weights'. fields: of the state, h (B, H), c, and with blocks their start and steps. lengths, reset: whether there are
-    lengths (B,) int64 and a reset mask (T, B) bool. Tensors follow each other in this order. All
-    float32, on the CPU. Outputs: y (T, B, H), anything past a sequence's length, and each
-    sequence's last state.
+    names: the weights'. fields: tensors of the state, h (B, H), c, and with blocks their start and
+    the steps since then. lengths, reset: whether there are lengths (B,) int64 and a reset mask
+    (T, B) bool. Tensors follow each other in this order. All float32, on the CPU. Outputs: y
+    (T, B, H), anything past a sequence's length, and each sequence's last state.
     """
 
     names: tuple[str, ...]
