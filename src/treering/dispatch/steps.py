@@ -32,12 +32,14 @@ from treering.schedules.states import leaves_of, rebuilt
 
 def refuses(call: Call) -> str | None:
     """Why no kernel of a step cell can run this call, or None."""
-    reason = native_refuses(call)
+    reason = native_refuses(call, (torch.float32, torch.bfloat16))
     cell = call.cell
     assert isinstance(cell, RegularisedCell)
     if reason is not None:
         return reason
-    if any(w.dtype != torch.float32 or w.device != call.x.device for w in call.weights.values()):
+    if torch.is_autocast_enabled("cpu"):
+        return "under autocast products run in low precision, which it does not"
+    if any(w.dtype != call.x.dtype or w.device != call.x.device for w in call.weights.values()):
         return "weights and input differ in dtype or device"
     if call.wanted == "states":
         return "inner states are asked for, which it does not keep"
@@ -115,6 +117,15 @@ class _Sequences(native_step.Sequences):
         return [outputs, *leaves_of(last)]
 
 
+def _wider(tensor: Tensor) -> Tensor:
+    """bfloat16 in float32, which is exact: states and gates are rounded at the very end alone."""
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _as(dtype: torch.dtype, tensor: Tensor) -> Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
 def _run(call: Call) -> tuple[Tensor, State]:
     cell = call.cell
     assert isinstance(cell, RegularisedCell)
@@ -123,9 +134,9 @@ def _run(call: Call) -> tuple[Tensor, State]:
     given = [mask is not None for mask in masks]
     fields = leaves_of(state)
     computation = _Sequences(cell, tuple(call.weights), len(fields), *given)
-    tensors = [call.x, *fields, *call.weights.values()]
+    tensors = [_wider(tensor) for tensor in (call.x, *fields, *call.weights.values())]
     tensors += [mask for mask in masks if mask is not None]
-    outputs, *last = run(computation, tensors)
+    outputs, *last = (_as(call.x.dtype, found) for found in run(computation, tensors))
     return (last[0] if call.wanted == "last" else outputs), rebuilt(state, last)
 
 

@@ -129,7 +129,8 @@ def seen(layer: Recurrent, x: Tensor, state: Any, kernel: str, **options: Any) -
         y, last = layer(x, state, **options)
     heads = [y, *floats(last)]
     generator = torch.Generator().manual_seed(0)
-    weights = [torch.randn(h.shape, generator=generator) for h in heads]
+    # Numbers that every precision has.
+    weights = [torch.randn(h.shape, generator=generator).bfloat16() for h in heads]
     loss = torch.stack([(h * w.to(h.dtype)).sum() for h, w in zip(heads, weights, strict=True)])
     into = [*([x] if x.requires_grad else []), *([] if state is None else floats(state))]
     into += [parameter for parameter in layer.parameters() if parameter.requires_grad]
@@ -201,7 +202,8 @@ def moved_by_rounding(exact: Callable[[], list[Tensor]], right: list[Tensor]) ->
 
 def carried(layer: Recurrent, batch: int) -> Any:
     with torch.no_grad():
-        return layer(torch.randn(4, batch, layer.input_size))[1]
+        x = torch.randn(4, batch, layer.input_size, dtype=next(layer.parameters()).dtype)
+        return layer(x)[1]
 
 
 def draw(T: int, batch: int, size: int) -> Tensor:
@@ -373,6 +375,21 @@ def test_derivatives_of_derivatives_and_a_second_pass(name: str, options: dict[s
     layer.double()
     wide = x.detach().double().requires_grad_()
     compare(made, plain, lambda: found("reference", wide, doubled(state)))
+
+
+@each_case
+def test_bfloat16(name: str, options: dict[str, Any]):
+    """Rounded once, at the end: no result is further from float64 than one unit of bfloat16."""
+    layer = build(name, 5, 40, **options).bfloat16()
+    x = torch.randn(19, 6, 5, dtype=torch.bfloat16, requires_grad=True)
+    lengths, state = torch.tensor([2, 1, 19, 8, 19, 18]), carried(layer, 6)
+    made = seen(layer, x, state, f"native-{name}", lengths=lengths)
+    assert all(result.dtype == torch.bfloat16 for result in made)
+    layer.double()
+    wide = x.detach().double().requires_grad_()
+    exact = seen(layer, wide, doubled(state), "reference", lengths=lengths)
+    for a, b in zip(made, exact, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=2**-8, atol=4e-6 * float(b.abs().max()))
 
 
 @each_kernel
