@@ -304,24 +304,37 @@ def test_last_output_alone(name: str, options: dict[str, Any]):
             torch.testing.assert_close(made, right, rtol=1e-4, atol=1e-5)
 
 
+each_sharing = pytest.mark.parametrize(("batch", "H"), [(1, 256), (7, 100), (33, 64)])
+
+
 @each_case
-@pytest.mark.parametrize(("batch", "H"), [(1, 256), (7, 100), (33, 64)])
-@pytest.mark.parametrize("target", library.TARGETS)
-def test_two_threads_give_the_same_bits(
+@each_sharing
+def test_two_threads_give_the_same_bits(name: str, options: dict[str, Any], batch: int, H: int):
+    same_bits(build(name, 24, H, **options), batch, (1, 2, 3))
+
+
+@each_kernel
+@each_sharing
+@pytest.mark.parametrize("target", library.TARGETS[1:])
+def test_other_targets_do_so_too(
     name: str, options: dict[str, Any], batch: int, H: int, target: str
 ):
     if target not in library.targets():
         pytest.skip(f"{target} does not run on this processor")
-    layer, x = build(name, 24, H, **options), draw(9, batch, 24)
+    with library.use_target(target):
+        same_bits(build(name, 24, H, **options), batch, (1, 2))
+
+
+def same_bits(layer: Recurrent, batch: int, threads: tuple[int, ...]) -> None:
+    x = draw(9, batch, 24)
     more = {"lengths": torch.arange(batch) + 1} if batch == 7 else {}
     found, before = [], torch.get_num_threads()
-    with library.use_target(target):
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            try:
-                found.append(seen(layer, x, None, f"native-{name}", **more))
-            finally:
-                torch.set_num_threads(before)
+    for count in threads:
+        torch.set_num_threads(count)
+        try:
+            found.append(seen(layer, x, None, f"native-{layer.name}", **more))
+        finally:
+            torch.set_num_threads(before)
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
 
