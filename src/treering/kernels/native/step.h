@@ -12,6 +12,10 @@
 #include "step_cells.h"
 #include "threads.h"
 
+// Everything that the function calls becomes part of it: so many cells in one file use up what the
+// compiler allows itself, and a pointwise part made of calls takes twice as long.
+#define TR_FLAT __attribute__((flatten))
+
 namespace TR_TARGET {
 
 struct StepWeights {

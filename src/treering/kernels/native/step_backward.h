@@ -296,7 +296,7 @@ inline void each_row(StepBackward& s, size_t time, Share group, Share columns, F
 }
 
 template <class C>
-void pointwise(StepBackward& s, size_t time, Share group, Share columns) {
+TR_FLAT void pointwise(StepBackward& s, size_t time, Share group, Share columns) {
   each_row<C>(s, time, group, columns, [](BackRow<C>& r, V* sums) {
     r.put(C::backward(r.g, r.kept, r.after, r.d, sums));
   });
@@ -329,7 +329,7 @@ inline V before_norm(V of_hat, V hat, const Moments& sums, size_t count, float s
 }
 
 template <class C>
-void sums_of_c(StepBackward& s, size_t time, Share group, Share columns) {
+TR_FLAT void sums_of_c(StepBackward& s, size_t time, Share group, Share columns) {
   for (size_t unit = columns.begin; unit < columns.end; unit += W) {
     const Units units(unit / W, s.t.H);
     for (size_t k = group.begin; k < group.end; k++) {
@@ -344,7 +344,7 @@ void sums_of_c(StepBackward& s, size_t time, Share group, Share columns) {
 }
 
 template <class C>
-void through_gates(StepBackward& s, size_t time, Share group, Share columns) {
+TR_FLAT void through_gates(StepBackward& s, size_t time, Share group, Share columns) {
   using Cell = typename C::Cell;
   Moments of_c[GROUP];
   if (C::MEMORY)
@@ -381,7 +381,7 @@ void through_gates(StepBackward& s, size_t time, Share group, Share columns) {
 }
 
 template <class C>
-void through_norms(StepBackward& s, size_t time, Share group, Share columns) {
+TR_FLAT void through_norms(StepBackward& s, size_t time, Share group, Share columns) {
   for (size_t k = group.begin; k < group.end; k++) {
     const Moments of_x = s.at.summed(0, k), of_h = s.at.summed(1, k);
     const size_t place = s.at.place(k);

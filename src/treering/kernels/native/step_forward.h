@@ -37,9 +37,9 @@ inline void each_unit(Step& at, size_t p, size_t b, int rows, float* z, F&& f) {
       f(Units(p * UV + v, at.t.H), b + i, Blocks{z + (i * UV + v) * accumulators, W});
 }
 
-// Not inlined: in every tile alike, whatever the compiler makes of products and sums.
+// By pointer: alike in every tile, whatever the compiler makes of products and sums.
 template <class C>
-void finish(Step& at, size_t time, size_t p, size_t b, int rows, float* z) {
+TR_FLAT void finish(Step& at, size_t time, size_t p, size_t b, int rows, float* z) {
   each_unit(at, p, b, rows, z, [&](const Units& units, size_t row, Blocks of_row) {
     const size_t place = at.place(row);
     const Given g = at.given(time, place, units);
@@ -48,7 +48,7 @@ void finish(Step& at, size_t time, size_t p, size_t b, int rows, float* z) {
 }
 
 // With layer norm: keeps the accumulators, and their share of the row's moments.
-inline void stash(Step& at, size_t time, size_t p, size_t b, int rows, float* z) {
+TR_FLAT inline void stash(Step& at, size_t time, size_t p, size_t b, int rows, float* z) {
   each_unit(at, p, b, rows, z, [&](const Units& units, size_t row, Blocks of_row) {
     const Blocks kept = at.blocks(time, at.place(row), units);
     V of_x[4], of_h[4];
@@ -61,7 +61,7 @@ inline void stash(Step& at, size_t time, size_t p, size_t b, int rows, float* z)
 }
 
 template <class C>
-void normed_gates(Step& at, size_t time, Share rows, Share vectors) {
+TR_FLAT void normed_gates(Step& at, size_t time, Share rows, Share vectors) {
   using Cell = typename C::Cell;
   for (size_t row = rows.begin; row < rows.end; row++) {
     const size_t place = at.place(row);
@@ -89,7 +89,7 @@ void normed_gates(Step& at, size_t time, Share rows, Share vectors) {
 }
 
 template <class C>
-void normed_output(Step& at, size_t time, Share rows, Share vectors) {
+TR_FLAT void normed_output(Step& at, size_t time, Share rows, Share vectors) {
   for (size_t row = rows.begin; row < rows.end; row++) {
     const size_t place = at.place(row);
     const Normal of_c = at.normal(2, row, at.t.H);
