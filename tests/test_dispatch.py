@@ -67,7 +67,8 @@ class TestExplain:
         wide, lengths = tr.LSTM(2, 3).double(), torch.tensor([5, 1, 2])
         assert list(tr.explain(wide, X.double(), lengths).lines) == [
             "Sequential(): reference (aten-lstm: for sequences of different lengths the loop over"
-            " time is faster; native-lstm: it computes in float32 and bfloat16, and the input is torch.float64)"
+            " time is faster; native-lstm: it computes in float32 and bfloat16, and the input is"
+            " torch.float64)"
         ]
         assert ": native-lstm (" in lines(tr.LSTM(2, 3), lengths=lengths)[0]
         assert ": aten-lstm (" in lines(tr.LSTM(2, 3), lengths=torch.tensor([5, 5, 5]))[0]
