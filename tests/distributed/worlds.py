@@ -1,5 +1,6 @@
 """Processes that form a process group on this machine, and end with the test."""
 
+import multiprocessing
 import os
 import sys
 import time
@@ -11,7 +12,9 @@ from typing import Any
 
 import torch
 from torch import distributed
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import start_processes
+
+from treering.cli.workers import IMPORTED
 
 LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
 PATIENCE = 120
@@ -32,9 +35,13 @@ def join(rank: int, size: int, meeting_place: Path) -> None:
 
 def in_world(size: int, folder: Path, check: Callable[..., None], *arguments: Any) -> None:
     """Run `check(*arguments)` on every rank; the first exception of any of them is raised here."""
-    context = spawn(
-        _rank, (size, folder / "meeting place", check, arguments), nprocs=size, join=False
-    )
+    method = "spawn"
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        # PyTorch is imported once for all ranks of all tests, not by every rank for seconds.
+        method = "forkserver"
+        multiprocessing.get_context(method).set_forkserver_preload(list(IMPORTED))
+    given = (size, folder / "meeting place", check, arguments)
+    context = start_processes(_rank, given, nprocs=size, join=False, start_method=method)
     assert context is not None
     ends = time.monotonic() + 2 * PATIENCE
     try:
