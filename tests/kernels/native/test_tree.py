@@ -187,6 +187,20 @@ def test_derivatives_of_derivatives_and_a_second_pass(cell: str):
 
 
 @both_cells
+def test_memory_that_nobody_wrote_is_not_read(cell: str):
+    layer, x = build(cell, 3, 20), torch.randn(21, 4, 3, requires_grad=True)
+    lengths = torch.tensor([21, 1, 8, 20])
+    found = []
+    for poisoned in (False, True):
+        torch.use_deterministic_algorithms(poisoned)  # torch.empty is NaN then
+        try:
+            found.append(seen(layer, x, None, native(layer), "all", lengths=lengths))
+        finally:
+            torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+@both_cells
 def test_nan_is_not_hidden(cell: str):
     layer, x = build(cell, 3, 4), torch.randn(20, 2, 3)
     x[4, 1, 0] = float("nan")

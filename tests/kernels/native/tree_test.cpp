@@ -5,10 +5,30 @@
 #include "tree.h"
 
 #include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <new>
+#include <thread>
 
 #include "check.h"
 
 using namespace TR_TARGET;
+
+namespace {
+
+// Of threads that nobody could tell that memory is short.
+std::atomic<int> allocations_of_workers{0};
+const std::thread::id main_thread = std::this_thread::get_id();
+
+}  // namespace
+
+void* operator new(size_t size) {
+  if (std::this_thread::get_id() != main_thread) allocations_of_workers++;
+  if (void* memory = std::malloc(size)) return memory;
+  throw std::bad_alloc();
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace {
 
@@ -254,5 +274,6 @@ int main() {
     check(kind, Program(500, 0, 600, 70), 1, 3, 1, true);
     check(kind, Program(6, 0, 6, 3), 4, 130, 1, true);
   }
+  CHECK(allocations_of_workers == 0, "%d", allocations_of_workers.load());
   return finish();
 }
