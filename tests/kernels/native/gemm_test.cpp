@@ -34,10 +34,11 @@ static void product(size_t M, size_t N, size_t K, size_t begin, size_t end) {
 static void sum_of_outer(size_t M, size_t N, size_t K, size_t begin, size_t end) {
   const size_t stride = N + 2;
   const auto a = numbers(K * M), b = numbers(K * N);
-  std::vector<float> out((M - 1) * stride + N, 0.5f), scratch;
-  outer(
+  std::vector<float> out((M - 1) * stride + N, 0.5f), scratch(outer_scratch(N));
+  outer_rows(
       begin, end, N, K, [&](size_t k) { return a.data() + k * M; },
-      [&](size_t k) { return b.data() + k * N; }, out.data(), stride, scratch);
+      [&](size_t k) { return b.data() + k * N; },
+      [&](size_t m) { return out.data() + m * stride; }, scratch.data());
   for (size_t m = 0; m < M; m++)
     for (size_t n = 0; n < N; n++) {
       double sum = 0.5, size = 0.5;
@@ -51,25 +52,38 @@ static void sum_of_outer(size_t M, size_t N, size_t K, size_t begin, size_t end)
     for (size_t n = N; n < stride; n++) CHECK(out[m * stride + n] == 0.5f, "beyond row %zu", m);
 }
 
-static void gates_of(size_t H, size_t K) {
+static void two_parts(size_t M, size_t N, size_t K) {
+  const auto a = numbers(K * M), b = numbers(2 * K * N);
+  std::vector<float> both(2 * M * N), one(M * N), scratch(outer_scratch(N, 2));
+  auto row = [&](size_t k) { return a.data() + k * M; };
+  outer_parts<2>(
+      0, M, N, K, row, [&](int part, size_t k) { return b.data() + (part * K + k) * N; },
+      [&](int part, size_t m) { return both.data() + (part * M + m) * N; }, scratch.data());
+  for (int part = 0; part < 2; part++) {
+    std::fill(one.begin(), one.end(), 0.0f);
+    outer_rows(
+        0, M, N, K, row, [&](size_t k) { return b.data() + (part * K + k) * N; },
+        [&](size_t m) { return one.data() + m * N; }, scratch.data());
+    for (size_t i = 0; i < one.size(); i++)
+      CHECK(one[i] == both[part * M * N + i], "part %d differs at %zu", part, i);
+  }
+}
+
+static void gates_of(size_t H, size_t K, int vectors) {
   constexpr int G = 3;
-  const size_t stride = K + 1;
-  const auto w = numbers(G * H * stride), bias = numbers(G * H);
-  std::vector<float> packed(panels(H) * W * G * K), packed_bias(panels(H) * W * G);
-  pack_gates(w.data(), stride, G, H, K, packed.data());
-  pack_bias(bias.data(), G, H, packed_bias.data());
-  for (size_t u = 0; u < panels(H) * W; u++)
-    for (int g = 0; g < G; g++) {
-      const size_t panel = u / W, lane = u % W;
-      const float b = packed_bias[(panel * G + g) * W + lane];
-      CHECK(b == (u < H ? bias[g * H + u] : 0.0f), "bias of unit %zu", u);
+  const size_t stride = K + 1, wide = vectors * W, padded = (H + wide - 1) / wide * wide;
+  const auto w = numbers(G * H * stride);
+  std::vector<float> packed(padded * G * K, NAN);
+  pack_gates(w.data(), stride, G, H, K, packed.data(), vectors);
+  for (size_t u = 0; u < padded; u++)
+    for (int g = 0; g < G; g++)
       for (size_t k = 0; k < K; k++) {
-        const float got = packed[((panel * K + k) * G + g) * W + lane];
+        const size_t vector = u / W % vectors * G + g;
+        const float got = packed[((u / wide * K + k) * vectors * G + vector) * W + u % W];
         CHECK(got == (u < H ? w[(g * H + u) * stride + k] : 0.0f), "unit %zu, gate %d", u, g);
       }
-    }
-  pack_bias(nullptr, G, H, packed_bias.data());
-  for (float b : packed_bias) CHECK(b == 0.0f, "no bias is not 0");
+  pack_gates(nullptr, stride, G, H, K, packed.data(), vectors);
+  for (float v : packed) CHECK(v == 0.0f, "no matrix is not 0");
 }
 
 int main() {
@@ -82,8 +96,10 @@ int main() {
         sum_of_outer(M, N, K, M / 3, M - M / 4);
       }
   sum_of_outer(9, 5, 513, 0, 9);
+  two_parts(7, 65, 300);
   for (size_t H : {1, 3, 4, 15, 16, 17, 33})
-    for (size_t K : {1, 7}) gates_of(H, K);
+    for (size_t K : {1, 7})
+      for (int vectors : {1, 4}) gates_of(H, K, vectors);
   // Blocks are as equal as possible and leave nothing out.
   for (size_t n = 0; n < 40; n++) {
     size_t next = 5;

@@ -1,4 +1,4 @@
-"""PR-LSTM in C++ against the reference: outputs, states and all gradients, in float32.
+"""PR-LSTM and PR-RNN in C++ against the reference: outputs, states, all gradients, in float32.
 
 Errors are counted against float64, where the reference in float32 makes its own.
 
@@ -19,7 +19,8 @@ from treering._types import map_tensors
 from treering.kernels.native import library
 from treering.layers import Recurrent
 
-NATIVE = "native-pr-lstm"
+LAYERS: dict[str, type[Recurrent]] = {"pr-lstm": tr.PRLSTM, "pr-rnn": tr.PRRNN}
+both_cells = pytest.mark.parametrize("cell", LAYERS)
 
 
 def test_the_library_is_built():
@@ -29,6 +30,10 @@ def test_the_library_is_built():
 
 def doubled(state: Any) -> Any:
     return map_tensors(lambda s: s.double() if s.is_floating_point() else s, state)
+
+
+def native(layer: Recurrent) -> str:
+    return next(f"native-{name}" for name, kind in LAYERS.items() if type(layer) is kind)
 
 
 def seen(
@@ -56,7 +61,7 @@ def seen(
 
 def assert_as_exact(layer: Recurrent, x: Tensor, state: Any, wanted: str, **options: Any) -> None:
     """No further from float64 than a few times the reference in float32 is."""
-    kernel = seen(layer, x, state, NATIVE, wanted, **options)
+    kernel = seen(layer, x, state, native(layer), wanted, **options)
     plain = seen(layer, x, state, "reference", wanted, **options)
     layer.double()
     wide = x.detach().double().requires_grad_(x.requires_grad)
@@ -69,37 +74,49 @@ def assert_as_exact(layer: Recurrent, x: Tensor, state: Any, wanted: str, **opti
         assert float((made - right).abs().max()) <= allowed
 
 
-def build(I: int, H: int, R: int = 1, schedule: Any = None, **options: Any) -> Recurrent:  # noqa: E741
+def build(
+    cell: str,
+    I: int,  # noqa: E741
+    H: int,
+    R: int = 1,
+    schedule: Any = None,
+    **options: Any,
+) -> Recurrent:
     torch.manual_seed(2)
-    return tr.PRLSTM(I, H, refinements=R, schedule=schedule, **options)
+    build_layer: Any = LAYERS[cell]
+    return build_layer(I, H, refinements=R, schedule=schedule, **options)
 
 
+@both_cells
 @pytest.mark.parametrize("H", [1, 7, 50, 64, 100, 137])
 @pytest.mark.parametrize(("T", "batch"), [(17, 1), (16, 3), (63, 3), (5, 33)])
 @pytest.mark.parametrize("wanted", ["last", "all"])
-def test_sizes(H: int, T: int, batch: int, wanted: str):
-    layer, x = build(5, H), torch.randn(T, batch, 5, requires_grad=True)
+def test_sizes(cell: str, H: int, T: int, batch: int, wanted: str):
+    layer, x = build(cell, 5, H), torch.randn(T, batch, 5, requires_grad=True)
     assert_as_exact(layer, x, None, wanted)
 
 
+@both_cells
 @pytest.mark.parametrize("schedule", [tr.Tree("left"), tr.Tree("random", seed=1)], ids=str)
 @pytest.mark.parametrize("R", [0, 1, 2])
-def test_brackets_and_refinements(schedule: tr.Tree, R: int):
-    layer, x = build(3, 8, R, schedule), torch.randn(23, 2, 3, requires_grad=True)
+def test_brackets_and_refinements(cell: str, schedule: tr.Tree, R: int):
+    layer, x = build(cell, 3, 8, R, schedule), torch.randn(23, 2, 3, requires_grad=True)
     assert_as_exact(layer, x, None, "all")
     assert_as_exact(layer, x, None, "last")
 
 
+@both_cells
 @pytest.mark.parametrize("options", [{"bias": False}, {"num_layers": 2, "bidirectional": True}])
-def test_options(options: dict[str, Any]):
-    layer, x = build(3, 8, **options), torch.randn(19, 3, 3, requires_grad=True)
+def test_options(cell: str, options: dict[str, Any]):
+    layer, x = build(cell, 3, 8, **options), torch.randn(19, 3, 3, requires_grad=True)
     assert_as_exact(layer, x, None, "all")
 
 
+@both_cells
 @pytest.mark.parametrize("ragged", [False, True])
 @pytest.mark.parametrize("wanted", ["last", "all"])
-def test_lengths_resets_and_carried_states(ragged: bool, wanted: str):
-    layer, x = build(3, 8), torch.randn(21, 4, 3, requires_grad=True)
+def test_lengths_resets_and_carried_states(cell: str, ragged: bool, wanted: str):
+    layer, x = build(cell, 3, 8), torch.randn(21, 4, 3, requires_grad=True)
     lengths = torch.tensor([21, 1, 8, 20])
     before = torch.tensor([5, 1, 3, 4]) if ragged else None
     with torch.no_grad():
@@ -110,65 +127,91 @@ def test_lengths_resets_and_carried_states(ragged: bool, wanted: str):
     assert_as_exact(layer, x, state, wanted, lengths=lengths, reset=reset)
 
 
+@both_cells
 @pytest.mark.parametrize("symbols", [1, 2, 3])
-def test_shared_tokens(symbols: int):
-    layer = build(3, 16)
+def test_shared_tokens(cell: str, symbols: int):
+    layer = build(cell, 3, 16)
     x = torch.nn.functional.one_hot(torch.randint(symbols, (40, 32)), 3).float()
     assert "merged once" in str(tr.explain(layer, x))
     assert_as_exact(layer, x, None, "last")
     assert_as_exact(layer, x, None, "all", lengths=torch.arange(32) + 9)
 
 
-def test_only_what_is_asked_for():
+@both_cells
+def test_only_what_is_asked_for(cell: str):
     """Frozen parameters get no gradient, and the others theirs."""
-    layer, x = build(3, 8), torch.randn(20, 2, 3, requires_grad=True)
+    layer, x = build(cell, 3, 8), torch.randn(20, 2, 3, requires_grad=True)
     wanted = seen(layer, x, None, "reference", "last")
     for name in ("weight_merge_l0", "bias_leaf_l0"):
         layer.get_parameter(name).requires_grad_(False)
-    with tr.use_kernels(NATIVE):
+    with tr.use_kernels(native(layer)):
         layer.reduce(x).sum().backward()
     assert layer.get_parameter("weight_merge_l0").grad is None
     assert layer.get_parameter("weight_leaf_l0").grad is not None
     assert len(wanted) == 2 + 6
 
 
-def test_two_threads_give_the_same_bits():
-    layer, x = build(24, 40), torch.randn(65, 9, 24, requires_grad=True)
-    one = seen(layer, x, None, NATIVE, "all")
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        two = seen(layer, x, None, NATIVE, "all")
-    finally:
-        torch.set_num_threads(before)
-    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
-
-
-def test_derivatives_of_derivatives_and_a_second_pass():
-    layer, x = build(3, 4), torch.randn(20, 2, 3, requires_grad=True)
+@both_cells
+@pytest.mark.parametrize("target", library.TARGETS)
+@pytest.mark.parametrize("batch", [1, 9])
+def test_two_threads_give_the_same_bits(cell: str, target: str, batch: int):
+    if target not in library.targets():
+        pytest.skip(f"{target} does not run on this processor")
+    layer, x = build(cell, 24, 40), torch.randn(65, batch, 24, requires_grad=True)
     found = []
-    for kernel in (NATIVE, "reference"):
+    before = torch.get_num_threads()
+    with library.use_target(target):
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            try:
+                found.append(seen(layer, x, None, native(layer), "all"))
+            finally:
+                torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+@both_cells
+def test_derivatives_of_derivatives_and_a_second_pass(cell: str):
+    layer, x = build(cell, 3, 4), torch.randn(20, 2, 3, requires_grad=True)
+    found = []
+    for kernel in (native(layer), "reference"):
         with tr.use_kernels(kernel):
             (g,) = torch.autograd.grad(layer.reduce(x).square().sum(), x, create_graph=True)
             found.append(torch.autograd.grad(g.square().sum(), [x, *layer.parameters()]))
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
-    with tr.use_kernels(NATIVE):
+    with tr.use_kernels(native(layer)):
         y = layer.reduce(x).sum()
     (first,) = torch.autograd.grad(y, x, retain_graph=True)
     (second,) = torch.autograd.grad(y, x)
     torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-7)
 
 
-def test_nan_is_not_hidden():
-    layer, x = build(3, 4), torch.randn(20, 2, 3)
+@both_cells
+def test_memory_that_nobody_wrote_is_not_read(cell: str):
+    layer, x = build(cell, 3, 20), torch.randn(21, 4, 3, requires_grad=True)
+    lengths = torch.tensor([21, 1, 8, 20])
+    found = []
+    for poisoned in (False, True):
+        torch.use_deterministic_algorithms(poisoned)  # torch.empty is NaN then
+        try:
+            found.append(seen(layer, x, None, native(layer), "all", lengths=lengths))
+        finally:
+            torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+@both_cells
+def test_nan_is_not_hidden(cell: str):
+    layer, x = build(cell, 3, 4), torch.randn(20, 2, 3)
     x[4, 1, 0] = float("nan")
-    with tr.use_kernels(NATIVE):
+    with tr.use_kernels(native(layer)):
         y, _ = layer(x)
     assert torch.isfinite(y[:4]).all()
     assert torch.isfinite(y[:, 0]).all()
     assert torch.isnan(y[4:, 1]).all()
 
 
+@both_cells
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -176,38 +219,45 @@ def test_nan_is_not_hidden():
         (lambda layer, x: (layer, x[:, :0]), "the batch is empty"),
     ],
 )
-def test_refusals(change: Any, reason: str):
-    layer, x = change(build(3, 4), torch.randn(20, 2, 3))
-    with tr.use_kernels(NATIVE), pytest.raises(ValueError, match=reason):
+def test_refusals(cell: str, change: Any, reason: str):
+    layer, x = change(build(cell, 3, 4), torch.randn(20, 2, 3))
+    with tr.use_kernels(native(layer)), pytest.raises(ValueError, match=reason):
         layer(x)
 
 
-SHAPES = st.tuples(*(st.integers(1, n) for n in (40, 5, 6, 40)), st.integers(0, 2), st.booleans())
+SHAPES = st.tuples(
+    st.sampled_from(sorted(LAYERS)),
+    *(st.integers(1, n) for n in (40, 5, 6, 40)),
+    st.integers(0, 2),
+    st.booleans(),
+)
+Shape = tuple[str, int, int, int, int, int, bool]
 
 
-def any_shape(shape: tuple[int, int, int, int, int, bool]) -> None:
-    T, batch, I, H, R, last = shape  # noqa: E741
+def any_shape(shape: Shape) -> None:
+    cell, T, batch, I, H, R, last = shape  # noqa: E741
     if T * batch < 16:
         T += 16
-    layer, x = build(I, H, R), torch.randn(T, batch, I, requires_grad=True)
+    layer, x = build(cell, I, H, R), torch.randn(T, batch, I, requires_grad=True)
     assert_as_exact(layer, x, None, "last" if last else "all")
 
 
 @given(SHAPES)
 @settings(max_examples=40, deadline=None)
-def test_random_shapes(shape: tuple[int, int, int, int, int, bool]):
+def test_random_shapes(shape: Shape):
     any_shape(shape)
 
 
 @pytest.mark.slow
 @given(SHAPES)
 @settings(max_examples=1000, deadline=None)
-def test_a_thousand_random_shapes(shape: tuple[int, int, int, int, int, bool]):
+def test_a_thousand_random_shapes(shape: Shape):
     any_shape(shape)
 
 
 @pytest.mark.slow
+@both_cells
 @pytest.mark.parametrize(("T", "batch", "H"), [(4096, 3, 64), (257, 33, 256), (40, 128, 256)])
-def test_large(T: int, batch: int, H: int):
-    layer, x = build(16, H), torch.randn(T, batch, 16, requires_grad=True)
+def test_large(cell: str, T: int, batch: int, H: int):
+    layer, x = build(cell, 16, H), torch.randn(T, batch, 16, requires_grad=True)
     assert_as_exact(layer, x, None, "last")
