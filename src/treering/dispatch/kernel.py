@@ -1,6 +1,6 @@
 """What a kernel is to dispatch, and what none of our own in C++ can do."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,16 +42,23 @@ def is_transformed(call: Call) -> bool:
     return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
 
 
-def native_refuses(call: Call) -> str | None:
-    """What no kernel of our own in C++ can do."""
+def product_dtype(call: Call) -> torch.dtype:
+    """What products are computed in."""
+    device = call.x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else call.x.dtype
+
+
+def native_refuses(call: Call, dtypes: Sequence[torch.dtype] = (torch.float32,)) -> str | None:
+    """What no kernel of our own in C++ can do that computes products in these dtypes."""
     missing = library.missing()
     if missing is not None:
         return missing
     if call.x.device.type != "cpu":
         return f"it runs on the CPU, and the input is on {call.x.device.type}"
-    if call.x.dtype != torch.float32:
-        return f"it computes in float32, and the input is {call.x.dtype}"
-    if torch.is_autocast_enabled("cpu"):
+    if call.x.dtype not in dtypes:
+        names = " and ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+        return f"it computes in {names}, and the input is {call.x.dtype}"
+    if product_dtype(call) not in dtypes:
         return "under autocast products run in low precision, which it does not"
     if call.x.shape[1] == 0:
         return "the batch is empty"
