@@ -19,7 +19,7 @@ from torch import Tensor
 
 import treering as tr
 from conformance.observe import floats
-from treering._types import map_tensors
+from treering.cells.pr_lstm import PRLSTMCell
 from treering.kernels.native import library
 from treering.layers import Recurrent
 
@@ -41,6 +41,7 @@ def tokens(*shape: int) -> Tensor:
 
 def depth(layer: Recurrent, T: int) -> int:
     """Products on the longest way to a state: leaf, then merge and refinements at each level."""
+    assert isinstance(layer.cell, PRLSTMCell)
     longest = T - 1 if "left" in str(layer.schedule) else 2 * math.ceil(math.log2(T + 1))
     return 1 + longest * (1 + layer.cell.refinements)
 
