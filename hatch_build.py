@@ -19,12 +19,13 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 FOLDER = Path("src/treering/kernels/native")
-SOURCES = ("step.cpp", "tree.cpp", "isa.cpp", "threads.cpp")
+SOURCES = ("step.cpp", "tree.cpp", "tree_bf16.cpp", "isa.cpp", "threads.cpp")
 OPTIONS = (
     *("-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno"),
     *("-fPIC", "-pthread", "-fvisibility=hidden"),
@@ -33,7 +34,14 @@ AVX2 = ("-mavx2", "-mfma")
 AVX512 = tuple(f"-mavx512{part}" for part in ("f", "bw", "cd", "dq", "vl"))
 # Floats in a register, and what the compiler may use: what `tr_runs` in isa.cpp asks for.
 PORTABLE = {"portable": (4, ())}
-X86 = {"avx2": (8, AVX2), "avx512": (16, (*AVX2, *AVX512, "-mprefer-vector-width=512"))}
+WIDEST = (*AVX2, *AVX512, "-mprefer-vector-width=512")
+X86 = {
+    "avx2": (8, AVX2),
+    "avx512": (16, WIDEST),
+    "avx512bf16": (16, (*WIDEST, "-mavx512bf16")),
+}
+# A target that differs from another one in these sources alone; the rest it takes from there.
+LIKE = {"avx512bf16": ("avx512", ("tree_bf16.cpp", "isa.cpp"))}
 # Where there are no libraries, this file says why.
 NOT_BUILT = "not_built.txt"
 
@@ -77,10 +85,11 @@ def build(root: Path, out: Path, only: Sequence[str] = ()) -> list[Path]:
     words = compiler()
     symbols = [] if sys.platform == "darwin" else ["-Wl,-Bsymbolic"]
     more = [shlex.split(os.environ.get(name, "")) for name in ("CXXFLAGS", "LDFLAGS")]
-    wanted = {name: given for name, given in targets().items() if not only or name in only}
+    known = targets()
+    wanted = [name for name in known if not only or name in only]
 
     def compiled(target: str, source: str, folder: Path) -> Path:
-        width, options = wanted[target]
+        width, options = known[target]
         made = folder / f"{target}-{source}.o"
         defines = (f"-DTR_WIDTH={width}", f"-DTR_TARGET={target}")
         from_source = ("-c", str(root / FOLDER / source), "-o", str(made))
@@ -99,15 +108,26 @@ def build(root: Path, out: Path, only: Sequence[str] = ()) -> list[Path]:
 
     with tempfile.TemporaryDirectory() as made, ThreadPoolExecutor(os.cpu_count()) as side_by_side:
         # The longest first: sources in their order, each for all targets.
-        parts = {
-            (target, source): side_by_side.submit(compiled, target, source, Path(made))
-            for source in SOURCES
-            for target in wanted
-        }
+        parts: dict[tuple[str, str], Future[Path]] = {}
+        for source in SOURCES:
+            for target in map(partial(_compiled_for, source), wanted):
+                if (target, source) not in parts:
+                    parts[target, source] = side_by_side.submit(
+                        compiled, target, source, Path(made)
+                    )
         return [
-            linked(target, [parts[target, source].result() for source in SOURCES])
+            linked(
+                target,
+                [parts[_compiled_for(source, target), source].result() for source in SOURCES],
+            )
             for target in wanted
         ]
+
+
+def _compiled_for(source: str, target: str) -> str:
+    """The target whose instructions a source of this target's library uses."""
+    other, own = LIKE.get(target, (target, ()))
+    return target if source in own else other
 
 
 def _run(command: Sequence[str]) -> None:

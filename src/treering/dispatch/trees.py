@@ -15,7 +15,13 @@ from treering._types import State
 from treering.cells.abstract import Cell, MergeCell
 from treering.cells.pr_lstm import PRLSTMCell
 from treering.cells.pr_rnn import PRRNNCell
-from treering.dispatch.kernel import SLOWER, Kernel, is_transformed, native_refuses
+from treering.dispatch.kernel import (
+    SLOWER,
+    Kernel,
+    is_transformed,
+    native_refuses,
+    product_dtype,
+)
 from treering.kernels.native import tree as native_tree
 from treering.kernels.native.computation import run
 from treering.schedules.abstract import Call
@@ -43,7 +49,10 @@ def _native_refuses(call: Call) -> str | None:
         return (
             "a tree's merges are written down as numbers, and there are none while shapes alone run"
         )
-    return native_refuses(call) or _refuses(call)
+    reason = native_refuses(call, _FORMS[type(call.cell)].dtypes) or _refuses(call)
+    if reason is None and any(w.dtype != call.x.dtype for w in call.weights.values()):
+        reason = "weights and input differ in dtype"
+    return reason
 
 
 def _shared_refuses(call: Call) -> str | None:
@@ -87,7 +96,7 @@ def _run(call: Call, native: bool) -> tuple[Any, State]:
     names = _names(sum(name.startswith("weight_") for name in w))
     wanted = merges.wanted(call.carry)
     present = tuple(name in w for name in names)
-    computation = _Merging(cell, carried is not None, present, len(wanted))
+    computation = _Merging(cell, carried is not None, present, len(wanted), product_dtype(call))
     given = [w[name] for name in names if name in w]
     tensors = [x, *(carried or ()), *given, *rounds, merges.round_end, *wanted]
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
@@ -112,6 +121,7 @@ class _Merging(native_tree.Merging):
     carries: bool
     present: tuple[bool, ...]
     parts: int
+    dtype: torch.dtype
 
     @property
     def form(self) -> native_tree.Form:
@@ -122,7 +132,9 @@ class _Merging(native_tree.Merging):
         weights = {n: t for n, t in zip(names, given.weights, strict=True) if t is not None}
         carried = self.cell.state_type(*given.carried) if self.carries else None
         rounds = given.left, given.right, given.round_end.tolist()
-        pool = program.execute(self.cell, weights, given.x, carried, *rounds)
+        low = self.dtype != given.x.dtype
+        with torch.autocast("cpu", self.dtype if low else None, enabled=low):
+            pool = program.execute(self.cell, weights, given.x, carried, *rounds)
         return [field for part in program.taken(given.wanted, pool) for field in part]
 
 

@@ -82,7 +82,8 @@ static void gates_of(size_t H, size_t K, int vectors) {
         const float got = packed[((u / wide * K + k) * vectors * G + vector) * W + u % W];
         CHECK(got == (u < H ? w[(g * H + u) * stride + k] : 0.0f), "unit %zu, gate %d", u, g);
       }
-  pack_gates(nullptr, stride, G, H, K, packed.data(), vectors);
+  const float* none = nullptr;
+  pack_gates(none, stride, G, H, K, packed.data(), vectors);
   for (float v : packed) CHECK(v == 0.0f, "no matrix is not 0");
 }
 

@@ -12,7 +12,7 @@ from .compiling import ROOT, compiler, hatch_build
 HERE = Path(__file__).parent
 PROGRAMS = sorted(path.stem for path in HERE.glob("*_test.cpp"))
 THREADED = [name for name in PROGRAMS if '"threads.h"' in (HERE / f"{name}.cpp").read_text()]
-THREADED += ["step_test", "tree_test"]
+THREADED += ["step_test", "tree_test", "tree_bf16_test"]
 SANITIZERS = {
     "address,undefined": ("-O0", "-g1", "-fno-sanitize-recover=all"),
     "thread": ("-O1", "-g1"),
@@ -58,5 +58,7 @@ def test_races(name: str, tmp_path: Path):
 def test_every_target(name: str, target: str, tmp_path: Path):
     if target not in library.targets():
         pytest.skip(f"{target} does not run on this processor")
+    if target in hatch_build().LIKE and "bf16" not in name:
+        pytest.skip(f"{target} takes this from {hatch_build().LIKE[target][0]}")
     # -O2: below that GCC does not contract products and sums.
     run(name, target, ("-O2",), tmp_path)

@@ -2,17 +2,12 @@
 // differences of those, along a direction in which every input and weight moves.
 //
 // Legend: N rows before the first merge, M merges, I input, H hidden, R refinements.
-#include "tree.h"
+#include "trees.h"
 
-#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <new>
 #include <thread>
-
-#include "check.h"
-
-using namespace TR_TARGET;
 
 namespace {
 
@@ -32,46 +27,9 @@ void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace {
 
-struct Program {
-  size_t given, N;
-  std::vector<int32_t> left, right;
-  std::vector<int64_t> round_end;
-  std::vector<int64_t> use_begin;
-  std::vector<int32_t> uses;
-
-  // Rounds of at most `width` merges, each of two older rows, some of them used often or never.
-  Program(size_t given, size_t carried, size_t merges, size_t width)
-      : given(given), N(given + carried) {
-    while (left.size() < merges) {
-      const size_t older = N + left.size(), round = std::min(width, merges - left.size());
-      std::uniform_int_distribution<int32_t> row(0, static_cast<int32_t>(older) - 1);
-      for (size_t m = 0; m < round; m++) {
-        left.push_back(row(generator()));
-        right.push_back(row(generator()));
-      }
-      round_end.push_back(static_cast<int64_t>(left.size()));
-    }
-    use_begin.push_back(0);
-    for (size_t r = 0; r < N + merges; r++) {
-      for (size_t m = 0; m < merges; m++) {
-        if (left[m] == static_cast<int32_t>(r)) uses.push_back(static_cast<int32_t>(2 * m));
-        if (right[m] == static_cast<int32_t>(r)) uses.push_back(static_cast<int32_t>(2 * m + 1));
-      }
-      use_begin.push_back(static_cast<int64_t>(uses.size()));
-    }
-  }
-};
-
-// Everything that is differentiated: x, carried h and c, then matrix and bias of each map.
-using Inputs = std::vector<std::vector<float>>;
-using Exact = std::vector<std::vector<double>>;
-
-struct Kind {
-  int number;
-  size_t leaf, merge, refine, slot;  // blocks of H rows
-  bool memory;
-};
 constexpr Kind PR_LSTM{0, 3, 5, 4, 5, true}, PR_RNN{1, 1, 1, 1, 2, false};
+
+using Exact = std::vector<std::vector<double>>;
 
 double s(double v) { return 1 / (1 + std::exp(-v)); }
 
@@ -131,74 +89,6 @@ Pool exact(const Kind& kind, const Program& p, const Exact& in, size_t I, size_t
   return pool;
 }
 
-float* at(std::vector<float>& v) { return v.empty() ? nullptr : v.data(); }
-
-// What a run computes: the pool, then the gradients in the order of the inputs.
-using Found = std::vector<std::vector<float>>;
-
-Found computed(const Kind& kind, const Program& p, Inputs in, const std::vector<float>& dh,
-               const std::vector<float>& dc, size_t I, size_t H, int R, int threads) {
-  const size_t N = p.N, M = p.left.size();
-  Inputs grad;
-  for (const auto& v : in) grad.emplace_back(v.size());
-  std::vector<const float*> w_refine, b_refine;
-  std::vector<float*> dw_refine, db_refine;
-  for (int r = 0; r < R; r++) {
-    w_refine.push_back(at(in[7 + 2 * r])), b_refine.push_back(at(in[8 + 2 * r]));
-    dw_refine.push_back(at(grad[7 + 2 * r])), db_refine.push_back(at(grad[8 + 2 * r]));
-  }
-  auto pool = [&](const std::vector<float>& given) {
-    std::vector<float> v((N + M) * H * (&given == &in[1] || kind.memory), NAN);
-    std::copy(given.begin(), given.end(), v.begin() + (v.empty() ? 0 : p.given * H));
-    return v;
-  };
-  auto h = pool(in[1]), c = pool(in[2]);
-  TreeCall call{};
-  call.given = p.given, call.N = N, call.M = M, call.I = I, call.H = H;
-  call.kind = kind.number, call.refinements = R, call.threads = threads;
-  call.rounds = p.round_end.size(), call.round_end = p.round_end.data();
-  call.left = p.left.data(), call.right = p.right.data();
-  call.x = at(in[0]), call.w_leaf = at(in[3]), call.b_leaf = at(in[4]);
-  call.w_merge = at(in[5]), call.b_merge = at(in[6]);
-  call.w_refine = w_refine.data(), call.b_refine = b_refine.data();
-  call.h = at(h), call.c = at(c);
-  tree_forward(call);
-  const auto h_alone = h, c_alone = c;
-  std::vector<float> slots(M * kind.slot * H, NAN);
-  call.slots = at(slots);
-  tree_forward(call);
-  CHECK(h == h_alone && c == c_alone, "keeping what training needs changes the states");
-
-  // Gradients of the first rows of the pool come from one source, the others from a second one.
-  const size_t rows = N + M, cut = rows / 2;
-  std::vector<int64_t> begins[2];
-  std::vector<int32_t> places[2];
-  for (size_t r = 0; r <= rows; r++) {
-    begins[0].push_back(static_cast<int64_t>(std::min(r, cut)));
-    begins[1].push_back(static_cast<int64_t>(r - std::min(r, cut)));
-    if (r < rows) places[r >= cut].push_back(static_cast<int32_t>(r < cut ? r : rows - 1 - r));
-  }
-  std::vector<float> turned[2];
-  for (size_t r = rows; r-- > cut;)
-    for (int field = 0; field <= kind.memory; field++)
-      turned[field].insert(turned[field].end(), (field ? dc : dh).begin() + r * H,
-                           (field ? dc : dh).begin() + (r + 1) * H);
-  const TreeSource sources[] = {
-      {begins[0].data(), places[0].data(), dh.data(), kind.memory ? dc.data() : nullptr},
-      {begins[1].data(), places[1].data(), at(turned[0]), at(turned[1])}};
-  TreeBack back{};
-  back.use_begin = p.use_begin.data(), back.uses = p.uses.data();
-  back.sources = 2, back.source = sources;
-  back.dx = at(grad[0]), back.dh_carried = at(grad[1]), back.dc_carried = at(grad[2]);
-  back.dw_leaf = at(grad[3]), back.db_leaf = at(grad[4]);
-  back.dw_merge = at(grad[5]), back.db_merge = at(grad[6]);
-  back.dw_refine = dw_refine.data(), back.db_refine = db_refine.data();
-  tree_backward(call, back);
-  Found found{h, c};
-  found.insert(found.end(), grad.begin(), grad.end());
-  return found;
-}
-
 void check(const Kind& kind, const Program& p, size_t I, size_t H, int R, bool bias) {
   const size_t N = p.N, M = p.left.size(), carried = N - p.given;
   const float scale = 1 / std::sqrt(static_cast<float>(H));
@@ -212,11 +102,16 @@ void check(const Kind& kind, const Program& p, size_t I, size_t H, int R, bool b
     in.push_back(numbers(bias ? kind.refine * H : 0));
   }
   const auto dh = numbers((N + M) * H), dc = numbers((N + M) * H * kind.memory);
-  const Found found = computed(kind, p, in, dh, dc, I, H, R, 1);
+  auto found_by = [&](int threads) {
+    return computed<float>(
+        kind, p, in, dh, dc, I, H, R, threads, [](const auto& call) { tree_forward(call); },
+        [](const auto& call, const auto& back) { tree_backward(call, back); });
+  };
+  const Found found = found_by(1);
   // The order of sums depends on no thread, so every bit is the same.
   for (int threads : {2, 3})
-    CHECK(computed(kind, p, in, dh, dc, I, H, R, threads) == found,
-          "%d threads (N %zu M %zu I %zu H %zu R %d)", threads, N, M, I, H, R);
+    CHECK(found_by(threads) == found, "%d threads (N %zu M %zu I %zu H %zu R %d)", threads, N, M,
+          I, H, R);
 
   Exact in64;
   for (const auto& v : in) in64.emplace_back(v.begin(), v.end());

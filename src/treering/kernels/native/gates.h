@@ -12,10 +12,12 @@ namespace TR_TARGET {
 struct Units {
   size_t at, count;
   Units(size_t u, size_t H) : at(u * W), count(std::min<size_t>(W, H - u * W)) {}
-  V get(const float* row) const {
+  template <class E>
+  V get(const E* row) const {
     return count == W ? load(row + at) : load_part(row + at, count);
   }
-  void put(float* row, V v) const {
+  template <class E>
+  void put(E* row, V v) const {
     count == W ? store(row + at, v) : store_part(row + at, v, count);
   }
 };

@@ -14,7 +14,7 @@
 using namespace TR_TARGET;
 
 // To be raised whenever a function or structure below changes its meaning.
-TR_EXPORT int tr_abi() { return 4; }
+TR_EXPORT int tr_abi() { return 5; }
 
 TR_EXPORT const char* tr_target() { return TR_NAME(TR_TARGET); }
 
@@ -26,19 +26,21 @@ TR_EXPORT int tr_runs(const char* target) {
 #if defined(__x86_64__)
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (!std::strcmp(target, "avx2")) return avx2;
-  if (!std::strcmp(target, "avx512"))
-    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
+                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (!std::strcmp(target, "avx512")) return avx512;
+  if (!std::strcmp(target, "avx512bf16")) return avx512 && __builtin_cpu_supports("avx512bf16");
 #endif
   return -1;
 }
 
 TR_EXPORT size_t tr_size_of(const char* structure) {
-#define TR_SIZE(name) \
-  if (!std::strcmp(structure, #name)) return sizeof(name)
-  TR_SIZE(TreeCall);
-  TR_SIZE(TreeBack);
+#define TR_SIZE(name, ...) \
+  if (!std::strcmp(structure, #name)) return sizeof(name __VA_ARGS__)
+  // Pointers, whatever the numbers are.
+  TR_SIZE(TreeCall, <float>);
+  TR_SIZE(TreeBack, <float>);
   TR_SIZE(StepCall);
   TR_SIZE(StepBack);
 #undef TR_SIZE

@@ -1,6 +1,6 @@
 """The compiled kernels: found and loaded by ctypes, at first use.
 
-There is one library for each target (avx512, avx2, portable), all from the same sources. The best
+There is one library for each target (TARGETS), all from the same sources. The best
 one that the processor runs is chosen, or what the environment variable TREERING_TARGET names.
 """
 
@@ -16,8 +16,8 @@ from typing import Any
 from treering._errors import UserError, nearest
 
 # Of what isa.cpp exports; raised together with `tr_abi` there.
-ABI = 4
-TARGETS = ("avx512", "avx2", "portable")
+ABI = 5
+TARGETS = ("avx512bf16", "avx512", "avx2", "portable")
 FOLDER = Path(__file__).parent
 _NOT_BUILT = FOLDER / "not_built.txt"
 _BUILD = "run `make native` in the checkout, or install treering again"

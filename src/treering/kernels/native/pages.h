@@ -8,7 +8,8 @@
 #endif
 
 // A wish, for fresh memory that will be written from end to end; nothing where it is small.
-inline void large_pages(float* p, size_t count) {
+template <class E>
+inline void large_pages(E* p, size_t count) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   constexpr uintptr_t PAGE = 1 << 21;
   const uintptr_t begin = (reinterpret_cast<uintptr_t>(p) + PAGE - 1) / PAGE * PAGE;

@@ -10,6 +10,8 @@
 // Threads share the rows of a round and then wait for each other at its end alone, or, where rows
 // are few, its units. Sums are taken in an order that depends on neither.
 //
+// x, the weights, h and what is kept of gates are numbers of type E, everything else is float.
+//
 // Legend: N rows before the first merge, M merges, I input, H hidden, R refinements, G gates.
 #pragma once
 #include <algorithm>
@@ -21,6 +23,7 @@
 
 namespace TR_TARGET {
 
+template <class E>
 struct TreeCall {
   size_t given;  // leaves that are computed from x; the other rows up to N are in the pool
   size_t N, M, I, H;
@@ -28,40 +31,45 @@ struct TreeCall {
   size_t rounds;
   const int64_t* round_end;  // (rounds) merges done after each round
   const int32_t *left, *right;  // (M) rows of the pool
-  const float* x;  // (given, I)
+  const E* x;  // (given, I)
   // Weights as the layer has them, row-major; biases may be nullptr.
-  const float *w_leaf, *b_leaf, *w_merge, *b_merge;
-  const float* const* w_refine;
-  const float* const* b_refine;
-  float *h, *c;  // the pool, (N + M, H)
-  float* slots;  // (M, tree_slot, H) for the backward pass, or nullptr
+  const E *w_leaf, *b_leaf, *w_merge, *b_merge;
+  const E* const* w_refine;
+  const E* const* b_refine;
+  E* h;  // the pool, (N + M, H)
+  float* c;
+  E* slots;  // (M, tree_slot, H) for the backward pass, or nullptr
 };
 
 // Gradients that reach the pool from outside: of rows that were copied from it.
+template <class E>
 struct TreeSource {
   const int64_t* begin;   // (N + M + 1) into places
   const int32_t* places;  // of the copies, in order, for each row of the pool
-  const float *dh, *dc;   // (copies, H) or nullptr
+  const E* dh;            // (copies, H) or nullptr
+  const float* dc;
 };
 
+template <class E>
 struct TreeBack {
   const int64_t* use_begin;  // (N + M + 1) into uses
   const int32_t* uses;  // merge * 2 + side, in order, for each row of the pool
   size_t sources;
-  const TreeSource* source;
-  float* dx;  // (given, I) or nullptr
-  float *dh_carried, *dc_carried;  // (N - given, H)
+  const TreeSource<E>* source;
+  E* dx;          // (given, I) or nullptr
+  E* dh_carried;  // (N - given, H)
+  float* dc_carried;
   // Matrices zeroed; each may be nullptr.
   float *dw_leaf, *db_leaf, *dw_merge, *db_merge;
   float* const* dw_refine;
   float* const* db_refine;
 };
 
-// Blocks of H of a merge's slot: what is kept, then the gradients of h_left, h_right, c_left and
-// c_right.
-template <class C>
+// Blocks of H numbers of a merge's slot: what is kept, then the gradients of h_left, h_right,
+// c_left and c_right.
+template <class C, class E>
 constexpr size_t tree_slot() {
-  return std::max(C::KEPT, C::MEMORY ? 4 : 2);
+  return std::max<size_t>(C::KEPT, C::MEMORY ? 2 + 2 * sizeof(float) / sizeof(E) : 2);
 }
 
 // Rows of a block and one panel of the weights stay in the second cache together.
@@ -75,15 +83,15 @@ inline void by_blocks(size_t begin, size_t end, F&& f) {
 }
 
 // The map that takes up P states: its packed weights, and what becomes of their products.
-template <class C, int P>
+template <class C, int P, class E>
 class TreeMap {
  public:
   static constexpr int G = C::gates(P);
 
   // K columns for each operand.
-  TreeMap(const float* w, const float* b, size_t K, size_t H)
-      : K(K), H(H), weight(panels() * NV * W * PARTS * K), bias(panels() * NV * W) {
-    pack_gates(w, PARTS * K, G, H, PARTS * K, weight.data(), C::UV);
+  TreeMap(const E* w, const E* b, size_t K, size_t H)
+      : K(K), H(H), weight(panels() * PARTS * packed_rows<E>(K) * NV * W), bias(panels() * NV * W) {
+    pack_gates(w, PARTS * K, G, H, K, weight.data(), C::UV, PARTS);
     pack_gates(b, 1, G, H, 1, bias.data(), C::UV);
   }
 
@@ -94,96 +102,82 @@ class TreeMap {
   template <class A, class Row>
   void run(Share these, size_t begin, size_t end, A&& operand, Row&& row) const {
     for (size_t p = these.begin; p < these.end; p++)
-      by_tiles<tile_rows(NV)>(begin, end, [&](auto count, size_t m) {
-        alignas(64) float z[decltype(count)::value * NV * W];
-        product<decltype(count)::value>(p, m, operand, z);
-        finish(p, m, decltype(count)::value, z, row);
-      });
+      by_tiles_of<NV, PARTS>(
+          begin, end, operand, weight.data() + p * PARTS * packed_rows<E>(K) * NV * W, K,
+          bias.data() + p * NV * W,
+          [&](size_t m, size_t rows, const float* z) { finish(p, m, rows, z, row); });
   }
 
  private:
   static constexpr int NV = G * C::UV, PARTS = std::max(1, P);
 
-  template <int R, class A>
-  void product(size_t p, size_t m, A&& operand, float* z) const {
-    const float *from = bias.data() + p * NV * W, *panel = weight.data() + p * NV * W * PARTS * K;
-    V acc[R][NV];
-    for (int i = 0; i < R; i++)
-      for (int j = 0; j < NV; j++) acc[i][j] = load(from + j * W);
-    for (int part = 0; part < PARTS; part++, panel += K * NV * W) {
-      const float* rows[R];
-      for (int i = 0; i < R; i++) rows[i] = operand(part, m + i);
-      accumulate<R, NV>(acc, rows, panel, K);
-    }
-    for (int i = 0; i < R; i++)
-      for (int j = 0; j < NV; j++) store(z + (i * NV + j) * W, acc[i][j]);
-  }
-
-  // Not inlined into tiles of different sizes, where products would be contracted differently.
   template <class Row>
-  __attribute__((noinline, flatten)) void finish(size_t p, size_t m, int rows, const float* z,
-                                        Row& row) const {
+  __attribute__((noinline, flatten)) void finish(size_t p, size_t m, size_t rows, const float* z,
+                                                 Row& row) const {
     for (int v = 0; v < C::UV; v++) {
       if ((p * C::UV + v) * W >= H) break;
       const Units units(p * C::UV + v, H);
-      for (int i = 0; i < rows; i++)
+      for (size_t i = 0; i < rows; i++)
         C::template forward<P>(units, H, row(m + i), z + (i * NV + v * G) * W);
     }
   }
 
   const size_t K, H;
-  std::vector<float> weight, bias;
+  std::vector<E> weight;
+  std::vector<float> bias;
 };
 
 // One state, or its gradient.
+template <class E>
 struct TreeState {
-  float *h, *c;
+  E* h;
+  float* c;
 };
 
-template <class C>
+template <class C, class E>
 class TreePool {
  public:
-  explicit TreePool(const TreeCall& call) : t(call) {}
+  explicit TreePool(const TreeCall<E>& call) : t(call) {}
 
-  TreeState state(size_t row) const {
+  TreeState<E> state(size_t row) const {
     return {t.h + row * t.H, C::MEMORY ? t.c + row * t.H : nullptr};
   }
-  float* slot(size_t m) const { return t.slots ? t.slots + m * tree_slot<C>() * t.H : nullptr; }
-  const float* operand(int side, size_t m) const {
+  E* slot(size_t m) const { return t.slots ? t.slots + m * tree_slot<C, E>() * t.H : nullptr; }
+  const E* operand(int side, size_t m) const {
     return t.h + (side ? t.right : t.left)[m] * t.H;
   }
   const float* operand_c(int side, size_t m) const {
     return C::MEMORY ? t.c + (side ? t.right : t.left)[m] * t.H : nullptr;
   }
   // What a merge gives to an operand, when its slot has taken it up.
-  TreeState given(int side, size_t m) const {
-    float* h = slot(m) + side * t.H;
-    return {h, C::MEMORY ? h + 2 * t.H : nullptr};
+  TreeState<E> given(int side, size_t m) const {
+    E* h = slot(m);
+    float* c = reinterpret_cast<float*>(h + 2 * t.H);
+    return {h + side * t.H, C::MEMORY ? c + side * t.H : nullptr};
   }
 
-  const TreeCall& t;
+  const TreeCall<E>& t;
 };
 
-// Rows of states that lie somewhere else, h and c one after the other.
+// Rows of states that lie somewhere else.
+template <class E>
 class TreeStates {
  public:
-  TreeStates(size_t rows, size_t H, bool memory)
-      : H(H), stride(memory ? 2 * H : H), memory(memory), numbers(rows * stride) {}
-  TreeState operator[](size_t row) {
-    float* h = numbers.data() + row * stride;
-    return {h, memory ? h + H : nullptr};
+  TreeStates(size_t rows, size_t H, bool memory) : H(H), h(rows * H), c(memory ? rows * H : 0) {}
+  TreeState<E> operator[](size_t row) {
+    return {h.data() + row * H, c.empty() ? nullptr : c.data() + row * H};
   }
 
  private:
-  size_t H, stride;
-  bool memory;
-  std::vector<float> numbers;
+  size_t H;
+  std::vector<E> h;
+  std::vector<float> c;
 };
 
-template <class C>
+template <class C, class E>
 class TreeForward {
  public:
-  explicit TreeForward(const TreeCall& call)
+  explicit TreeForward(const TreeCall<E>& call)
       : pool(call),
         t(call),
         leaf(t.w_leaf, t.b_leaf, t.I, t.H),
@@ -195,7 +189,7 @@ class TreeForward {
       inner.emplace_back(BLOCK * t.threads, t.H, C::MEMORY);
     large_pages(t.h, (t.N + t.M) * t.H);
     if (C::MEMORY) large_pages(t.c, (t.N + t.M) * t.H);
-    if (t.slots) large_pages(t.slots, t.M * tree_slot<C>() * t.H);
+    if (t.slots) large_pages(t.slots, t.M * tree_slot<C, E>() * t.H);
   }
 
   void run() {
@@ -209,8 +203,8 @@ class TreeForward {
       leaf.run(
           {0, leaf.panels()}, begin, end, [&](int, size_t n) { return t.x + n * t.I; },
           [&](size_t n) {
-            const TreeState to = pool.state(n);
-            return TreeRow{{}, to.h, to.c, nullptr};
+            const TreeState<E> to = pool.state(n);
+            return TreeRow<E>{{}, to.h, to.c, nullptr};
           });
     });
     barrier.wait();
@@ -244,35 +238,35 @@ class TreeForward {
     merge.run(
         units, begin, end, [&](int side, size_t m) { return pool.operand(side, m); },
         [&](size_t m) {
-          const TreeState to = state(0, m);
-          return TreeRow{{pool.operand_c(0, m), pool.operand_c(1, m)}, to.h, to.c, pool.slot(m)};
+          const TreeState<E> to = state(0, m);
+          return TreeRow<E>{{pool.operand_c(0, m), pool.operand_c(1, m)}, to.h, to.c, pool.slot(m)};
         });
     for (int r = 0; r < t.refinements; r++) {
       meet();
       refine[r].run(
           units, begin, end, [&](int, size_t m) { return state(r, m).h; },
           [&](size_t m) {
-            const TreeState to = state(r + 1, m);
-            return TreeRow{{state(r, m).c}, to.h, to.c, nullptr};
+            const TreeState<E> to = state(r + 1, m);
+            return TreeRow<E>{{state(r, m).c}, to.h, to.c, nullptr};
           });
     }
   }
 
-  const TreePool<C> pool;
-  const TreeCall& t;
-  TreeMap<C, 0> leaf;
-  TreeMap<C, 2> merge;
-  std::vector<TreeMap<C, 1>> refine;
-  std::vector<TreeStates> inner;
+  const TreePool<C, E> pool;
+  const TreeCall<E>& t;
+  TreeMap<C, 0, E> leaf;
+  TreeMap<C, 2, E> merge;
+  std::vector<TreeMap<C, 1, E>> refine;
+  std::vector<TreeStates<E>> inner;
   Barrier barrier;
 };
 
 // Gradients, from the pool and the slots. Merges run in reverse; a row's gradient is gathered
 // from the merges that used it, in their order. Weights' gradients are summed span by span.
-template <class C>
+template <class C, class E>
 class TreeBackward {
  public:
-  TreeBackward(const TreeCall& call, const TreeBack& back)
+  TreeBackward(const TreeCall<E>& call, const TreeBack<E>& back)
       : pool(call),
         t(call),
         b(back),
@@ -295,7 +289,8 @@ class TreeBackward {
     }
     sums.resize((C::gates(0) + C::gates(2) + R * C::gates(1)) * H);
     // Threads allocate nothing, or there would be nobody to tell that memory is short.
-    for (auto& s : scratch) s.resize(std::max(outer_scratch(H, 2), outer_scratch(t.I)));
+    for (auto& s : scratch)
+      s.resize(std::max(outer_scratch<E>(H, 2), outer_scratch<E>(t.I)));
   }
 
   void run() {
@@ -314,9 +309,9 @@ class TreeBackward {
   // A matrix (G * H, N) for products of rows of G * H with it.
   struct Columns {
     size_t K, N;
-    std::vector<float> packed;
-    Columns(size_t H, size_t N, int G, const float* w)
-        : K(G * H), N(N), packed(packed_columns(K, N)) {
+    std::vector<E> packed;
+    Columns(size_t H, size_t N, int G, const E* w)
+        : K(G * H), N(N), packed(packed_columns<E>(K, N)) {
       if (N) pack_columns(w, N, K, N, packed.data());
     }
     size_t panels() const { return (N + WIDE * W - 1) / (WIDE * W); }
@@ -325,7 +320,7 @@ class TreeBackward {
     void multiply(Share these, size_t begin, size_t end, A&& a, O&& out) const {
       const size_t first = these.begin * WIDE * W, last = std::min(N, these.end * WIDE * W);
       if (first < last)
-        TR_TARGET::multiply(begin, end, K, last - first, a, packed.data() + first * K,
+        TR_TARGET::multiply(begin, end, K, last - first, a, packed.data() + first * packed_rows<E>(K),
                             [&](size_t m) { return out(m) + first; });
     }
   };
@@ -367,7 +362,7 @@ class TreeBackward {
     const Share mine = share(t.N - t.given, thread, t.threads);
     for (size_t n = mine.begin; n < mine.end; n++)
       gather(t.given + n, {0, panels(H)},
-             {b.dh_carried + n * H, C::MEMORY ? b.dc_carried + n * H : nullptr});
+             TreeState<E>{b.dh_carried + n * H, C::MEMORY ? b.dc_carried + n * H : nullptr});
   }
 
   void part_of_round(int thread, size_t begin, size_t end, size_t first) {
@@ -384,19 +379,20 @@ class TreeBackward {
   }
 
   // All that reaches a row of the pool: from outside, then from its uses in their order.
-  __attribute__((flatten)) void gather(size_t row, Share units, TreeState to) const {
+  template <class To>
+  __attribute__((flatten)) void gather(size_t row, Share units, TreeState<To> to) const {
     for (size_t u = units.begin; u < units.end; u++) {
       const Units at(u, H);
       V h{}, c{};
       for (size_t s = 0; s < b.sources; s++) {
-        const TreeSource& from = b.source[s];
+        const TreeSource<E>& from = b.source[s];
         for (int64_t k = from.begin[row]; k < from.begin[row + 1]; k++) {
           if (from.dh) h += at.get(from.dh + from.places[k] * H);
           if (C::MEMORY && from.dc) c += at.get(from.dc + from.places[k] * H);
         }
       }
       for (int64_t k = b.use_begin[row]; k < b.use_begin[row + 1]; k++) {
-        const TreeState from = pool.given(b.uses[k] % 2, b.uses[k] / 2);
+        const TreeState<E> from = pool.given(b.uses[k] % 2, b.uses[k] / 2);
         h += at.get(from.h);
         if (C::MEMORY) c += at.get(from.c);
       }
@@ -413,26 +409,30 @@ class TreeBackward {
     auto state = [&](int r, size_t m) {
       return r == R ? pool.state(t.N + m) : inner[r][m - first];
     };
-    if (R) again(begin, end, units, state);
+    for (size_t m = begin; m < end; m++)
+      again(m, units, dz_at(R, m - first), R ? state(0, m) : TreeState<E>{});
+    // Slots are read; what their merges give to their operands may take their place.
+    meet();
     for (int r = 0; r < R; r++) {
       // The last state is in the pool.
       const bool last = r + 1 == R;
       if (last && !C::ACTIVE(1)) break;
-      meet();
+      if (r) meet();
       refine[r].run(
           {columns.begin * WIDE / C::UV, std::min(refine[r].panels(), columns.end * WIDE / C::UV)},
           begin, end, [&](int, size_t m) { return state(r, m).h; },
           [&](size_t m) {
-            const TreeState to = last ? TreeState{} : state(r + 1, m);
-            float* active = C::ACTIVE(1) ? dz_at(r, m - first) : nullptr;
-            return TreeRow{{state(r, m).c}, to.h, to.c, active};
+            const TreeState<E> to = last ? TreeState<E>{} : state(r + 1, m);
+            E* active = C::ACTIVE(1) ? dz_at(r, m - first) : nullptr;
+            return TreeRow<E>{{state(r, m).c}, to.h, to.c, active};
           });
     }
     for (int r = R; r-- > 0;) {
       pointwise<1>(begin, end, units, [&](size_t m) {
-        const TreeState to = state(r + 1, m), d = grads[m - first];
-        float* z = dz_at(r, m - first);
-        return TreeBackRow{{state(r, m).c}, to.h, to.c, z, d.h, d.c, z, {d.c}};
+        const TreeState<E> to = state(r + 1, m);
+        const TreeState<float> d = grads[m - first];
+        E* z = dz_at(r, m - first);
+        return TreeBackRow<E>{{state(r, m).c}, to.h, to.c, z, d.h, d.c, z, {d.c}};
       });
       meet();
       of_refine[r].multiply(
@@ -440,10 +440,12 @@ class TreeBackward {
           [&](size_t m) { return grads[m - first].h; });
     }
     pointwise<2>(begin, end, units, [&](size_t m) {
-      const TreeState to = state(0, m), d = grads[m - first];
-      return TreeBackRow{{pool.operand_c(0, m), pool.operand_c(1, m)},
-                         to.h, to.c, pool.slot(m), d.h, d.c, dz_at(R, m - first),
-                         {pool.given(0, m).c, pool.given(1, m).c}};
+      const TreeState<E> to = state(0, m);
+      const TreeState<float> d = grads[m - first];
+      E* z = dz_at(R, m - first);
+      return TreeBackRow<E>{{pool.operand_c(0, m), pool.operand_c(1, m)},
+                            to.h, to.c, z, d.h, d.c, z,
+                            {pool.given(0, m).c, pool.given(1, m).c}};
     });
     meet();
     of_merge.multiply(
@@ -451,20 +453,21 @@ class TreeBackward {
         [&](size_t m) { return pool.slot(m); });
   }
 
-  template <class At>
-  __attribute__((noinline, flatten)) void again(size_t begin, size_t end, Share units, At&& state) {
-    for (size_t m = begin; m < end; m++)
-      for (size_t u = units.begin; u < units.end; u++) {
-        const TreeState to = state(0, m);
-        C::again(Units(u, H), H, {{pool.operand_c(0, m), pool.operand_c(1, m)}, to.h, to.c,
-                                  pool.slot(m)});
-      }
+  // What was kept of a merge, and the state that it comes to before any refinement.
+  __attribute__((noinline, flatten)) void again(size_t m, Share units, E* kept,
+                                                TreeState<E> to) const {
+    const size_t from = units.begin * W, count = std::min(H, units.end * W) - from;
+    for (size_t block = 0; block < C::KEPT; block++)
+      std::memcpy(kept + block * H + from, pool.slot(m) + block * H + from, count * sizeof(E));
+    if (!to.h) return;
+    const TreeRow<E> row{{pool.operand_c(0, m), pool.operand_c(1, m)}, to.h, to.c, kept};
+    for (size_t u = units.begin; u < units.end; u++) C::again(Units(u, H), H, row);
   }
 
   template <int P, class Row>
   __attribute__((noinline, flatten)) void pointwise(size_t begin, size_t end, Share units, Row&& row) const {
     for (size_t m = begin; m < end; m++) {
-      const TreeBackRow at = row(m);
+      const TreeBackRow<E> at = row(m);
       for (size_t u = units.begin; u < units.end; u++)
         C::template backward<P>(Units(u, H), H, at);
     }
@@ -475,11 +478,12 @@ class TreeBackward {
     if (C::ACTIVE(0))
       leaf.run(
           {0, leaf.panels()}, begin, end, [&](int, size_t n) { return t.x + n * t.I; },
-          [&](size_t n) { return TreeRow{{}, nullptr, nullptr, leaf_dz(n - first)}; });
+          [&](size_t n) { return TreeRow<E>{{}, nullptr, nullptr, leaf_dz(n - first)}; });
     pointwise<0>(begin, end, {0, panels(H)}, [&](size_t n) {
-      const TreeState of = pool.state(n), d = grads[n - first];
-      float* z = leaf_dz(n - first);
-      return TreeBackRow{{}, of.h, of.c, z, d.h, d.c, z, {}};
+      const TreeState<E> of = pool.state(n);
+      const TreeState<float> d = grads[n - first];
+      E* z = leaf_dz(n - first);
+      return TreeBackRow<E>{{}, of.h, of.c, z, d.h, d.c, z, {}};
     });
     of_leaf.multiply(
         {0, of_leaf.panels()}, begin, end, [&](size_t n) { return leaf_dz(n - first); },
@@ -487,11 +491,11 @@ class TreeBackward {
   }
 
   // Gradients of pre-activations: of refinement r, of the merge for r = R.
-  float* dz_at(int r, size_t row) {
+  E* dz_at(int r, size_t row) {
     return dz[r].data() + row * (r == R ? C::gates(2) : C::gates(1)) * H;
   }
   // Leaves come when all merges are done with.
-  float* leaf_dz(size_t row) { return dz[R].data() + row * C::gates(0) * H; }
+  E* leaf_dz(size_t row) { return dz[R].data() + row * C::gates(0) * H; }
 
   void of_merges(int thread, size_t begin, size_t end) {
     size_t bias = C::gates(0) * H;
@@ -512,7 +516,7 @@ class TreeBackward {
   // dw += dz^T operands, K columns for each of PARTS operands, and the sums of dz from `bias` on,
   // for this thread's rows of dw.
   template <int PARTS, class A>
-  void weight(int thread, int gates, size_t count, size_t K, const std::vector<float>& of,
+  void weight(int thread, int gates, size_t count, size_t K, const std::vector<E>& of,
               A&& operand, float* dw, size_t bias) {
     const size_t G = gates * H;
     const Share mine = share(G, thread, t.threads);
@@ -536,22 +540,22 @@ class TreeBackward {
       }
   }
 
-  const TreePool<C> pool;
-  const TreeCall& t;
-  const TreeBack& b;
+  const TreePool<C, E> pool;
+  const TreeCall<E>& t;
+  const TreeBack<E>& b;
   const size_t H;
   const int R;
   const size_t span;
-  TreeMap<C, 0> leaf;
-  std::vector<TreeMap<C, 1>> refine;
+  TreeMap<C, 0, E> leaf;
+  std::vector<TreeMap<C, 1, E>> refine;
   Columns of_merge, of_leaf;
   std::vector<Columns> of_refine;
-  TreeStates grads;  // what reaches the merges of the span
-  std::vector<TreeStates> inner;  // their states before each refinement
-  std::vector<std::vector<float>> dz;
+  TreeStates<float> grads;  // what reaches the merges of the span
+  std::vector<TreeStates<E>> inner;  // their states before each refinement
+  std::vector<std::vector<E>> dz;
   std::vector<double> sums;
   Barrier barrier;
-  std::vector<std::vector<float>> scratch;
+  std::vector<std::vector<E>> scratch;
 };
 
 // f(cell) with the cell that `kind` names.
@@ -563,12 +567,15 @@ inline void with_merging_cell(int kind, F&& f) {
   }
 }
 
-inline void tree_forward(const TreeCall& call) {
-  with_merging_cell(call.kind, [&](auto cell) { TreeForward<decltype(cell)>(call).run(); });
+template <class E>
+inline void tree_forward(const TreeCall<E>& call) {
+  with_merging_cell(call.kind, [&](auto cell) { TreeForward<decltype(cell), E>(call).run(); });
 }
 
-inline void tree_backward(const TreeCall& call, const TreeBack& back) {
-  with_merging_cell(call.kind, [&](auto cell) { TreeBackward<decltype(cell)>(call, back).run(); });
+template <class E>
+inline void tree_backward(const TreeCall<E>& call, const TreeBack<E>& back) {
+  with_merging_cell(call.kind,
+                    [&](auto cell) { TreeBackward<decltype(cell), E>(call, back).run(); });
 }
 
 }  // namespace TR_TARGET

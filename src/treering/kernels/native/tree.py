@@ -51,25 +51,38 @@ class _Back(ctypes.Structure):
     )
 
 
-library.declare("tr_tree_forward", TreeCall=_Call)
-library.declare("tr_tree_backward", TreeCall=_Call, TreeBack=_Back)
+_SUFFIX = {torch.float32: "", torch.bfloat16: "_bf16"}
+for _suffix in _SUFFIX.values():
+    library.declare(f"tr_tree_forward{_suffix}", TreeCall=_Call)
+    library.declare(f"tr_tree_backward{_suffix}", TreeCall=_Call, TreeBack=_Back)
 
 
 class Form(NamedTuple):
     """A cell of tree_cells.h.
 
     kind: its number in `with_merging_cell`. leaf_gates: rows of a leaf's matrix, in H. fields:
-    tensors that a state has. slot: `tree_slot` in tree.h, what training keeps of a merge, in H.
+    tensors that a state has. kept: what training keeps of a merge, in H. dtypes: what its products
+    can be computed in.
     """
 
     kind: int
     leaf_gates: int
     fields: int
-    slot: int
+    kept: int
+    dtypes: tuple[torch.dtype, ...]
+
+    def slot(self, dtype: torch.dtype) -> int:
+        """`tree_slot` in tree.h: room for what is kept, and then for the operands' gradients."""
+        of_c = 2 * torch.float32.itemsize // dtype.itemsize
+        return max(self.kept, 2 + of_c if self.fields > 1 else 2)
+
+    def dtypes_of_fields(self, dtype: torch.dtype) -> tuple[torch.dtype, ...]:
+        """Of h, which is multiplied in `dtype`, and of c."""
+        return (dtype, torch.float32)[: self.fields]
 
 
-PR_LSTM = Form(kind=0, leaf_gates=3, fields=2, slot=5)
-PR_RNN = Form(kind=1, leaf_gates=1, fields=1, slot=2)
+PR_LSTM = Form(0, leaf_gates=3, fields=2, kept=5, dtypes=(torch.float32, torch.bfloat16))
+PR_RNN = Form(1, leaf_gates=1, fields=1, kept=1, dtypes=(torch.float32,))
 
 
 class Given(NamedTuple):
@@ -99,8 +112,11 @@ class Merging(Computation):
 
     Tensors: x; carried fields, if `carries`; the weights that are `present`, of leaf, merge, then
     each refinement, a matrix and a bias each, gate order and shapes as in the cell's file; and
-    `Given`'s others. float32, on the CPU. Outputs: for each of the `parts` that are wanted every
-    field of its rows of the pool (K, H), 0 where there is none.
+    `Given`'s others. On the CPU. Outputs: for each of the `parts` that are wanted every field of
+    its rows of the pool (K, H), 0 where there is none, in the dtype of x.
+
+    dtype: one of the form's, of h and of what is multiplied; what comes in another one is rounded.
+    Products are summed in float32, and c is float32.
 
     Memory of training: the pool and `form.slot` rows a merge; what else the backward pass needs
     is computed again, which is the refinements' and the leaves' products once more.
@@ -109,6 +125,7 @@ class Merging(Computation):
     carries: bool
     present: tuple[bool, ...]
     parts: int
+    dtype: torch.dtype
 
     @property
     @abstractmethod
@@ -146,12 +163,21 @@ class Merging(Computation):
         ]
         if not keep:
             return found, []
-        return found, [*self._pools(given), given.x.new_empty(len(given.left), self.form.slot, H)]
+        M, slot = len(given.left), self.form.slot(self.dtype)
+        return found, [*self._pools(given), given.x.new_empty(M, slot, H, dtype=self.dtype)]
 
     def _pools(self, given: Given) -> list[Tensor]:
+        return self._fields(given, _rows(given) + given.left.shape[0])
+
+    def _fields(self, given: Given, rows: int) -> list[Tensor]:
         H, _ = _sizes(self.form, given.weights)
-        rows = _rows(given) + given.left.shape[0]
-        return [given.x.new_empty(rows, H) for _ in range(self.form.fields)]
+        dtypes = self.form.dtypes_of_fields(self.dtype)
+        return [given.x.new_empty(rows, H, dtype=dtype) for dtype in dtypes]
+
+    def _rounded(self, given: Given) -> Given:
+        """With x and the weights as they are multiplied."""
+        weights = [None if w is None else w.to(self.dtype) for w in given.weights]
+        return given._replace(x=given.x.to(self.dtype), weights=weights)
 
     def forward(self, tensors: Sequence[Tensor], keep: bool) -> tuple[list[Tensor], list[Tensor]]:
         given = self.given(tensors)
@@ -159,10 +185,10 @@ class Merging(Computation):
         pools = kept[:-1] or self._pools(given)
         for pool, rows in zip(pools, given.carried, strict=False):
             pool[len(given.x) : _rows(given)] = rows
-        call = _describe(self.form, given, pools, kept[-1] if keep else None)
-        library.load().tr_tree_forward(call.structure)
-        found = [_taken(pool, rows) for rows in given.wanted for pool in pools]
-        return found, kept
+        call = _describe(self.form, self._rounded(given), pools, kept[-1] if keep else None)
+        getattr(library.load(), f"tr_tree_forward{_SUFFIX[self.dtype]}")(call.structure)
+        like = given.x.dtype
+        return [_taken(pool, rows).to(like) for rows in given.wanted for pool in pools], kept
 
     def backward(
         self,
@@ -174,17 +200,21 @@ class Merging(Computation):
     ) -> list[Tensor]:
         given = self.given(tensors)
         *pools, slots = kept
-        call = _describe(self.form, given, pools, slots)
-        grads = [None if grad is None else grad.contiguous() for grad in grads]
+        call = _describe(self.form, self._rounded(given), pools, slots)
+        dtypes = self.form.dtypes_of_fields(self.dtype) * self.parts
+        grads = [
+            None if grad is None else grad.to(dtype).contiguous()
+            for grad, dtype in zip(grads, dtypes, strict=True)
+        ]
         sources = _sources(self.form, given, grads)
         needed = iter(wanted)
-        dx = torch.empty(given.x.shape) if next(needed) else None
+        dx = torch.empty(given.x.shape, dtype=self.dtype) if next(needed) else None
         # The kernel writes gradients of carried rows whether or not anybody wants them.
-        shape = _rows(given) - len(given.x), pools[0].shape[1]
-        of_carried = [torch.empty(shape) for _ in range(self.form.fields)]
+        of_carried = self._fields(given, _rows(given) - len(given.x))
         carried_wanted = [next(needed) for _ in given.carried]
         dw = [
-            torch.zeros(w.shape) if w is not None and next(needed) else None for w in given.weights
+            torch.zeros(w.shape, dtype=torch.float32) if w is not None and next(needed) else None
+            for w in given.weights
         ]
         refine_w, refine_b = _pointers(dw[4::2]), _pointers(dw[5::2])
         back = _Back(
@@ -194,9 +224,9 @@ class Merging(Computation):
             ctypes.cast(refine_w, _P),
             ctypes.cast(refine_b, _P),
         )
-        library.load().tr_tree_backward(call.structure, back)
+        getattr(library.load(), f"tr_tree_backward{_SUFFIX[self.dtype]}")(call.structure, back)
         carried = [d for d, need in zip(of_carried, carried_wanted, strict=False) if need]
-        return [d for d in (dx, *carried, *dw) if d is not None]
+        return [d.to(given.x.dtype) for d in (dx, *carried, *dw) if d is not None]
 
     def operations(self, shapes: Shapes) -> int:
         # In the tensors' order, so that what takes tensors apart takes these apart as well.

@@ -73,4 +73,11 @@ inline V tanh(V x) {
   return choose((b > all(-0.625f)) & (b < all(0.625f)), small, large);
 }
 
+// What the gates of a state are made of that is kept in numbers of type E.
+template <class E>
+struct Functions {
+  static V sigmoid(V x) { return TR_TARGET::sigmoid(x); }
+  static V tanh(V x) { return TR_TARGET::tanh(x); }
+};
+
 }  // namespace TR_TARGET

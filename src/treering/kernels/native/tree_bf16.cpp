@@ -1,0 +1,15 @@
+// PR-LSTM on bfloat16 numbers: a source of its own, because it is what a target with instructions
+// for them compiles anew.
+#include "export.h"
+#include "gemm_bf16.h"
+#include "tree.h"
+
+using namespace TR_TARGET;
+
+TR_EXPORT int tr_tree_forward_bf16(const TreeCall<bf16>* call) {
+  return done([&] { TreeForward<PRLSTMTree, bf16>(*call).run(); });
+}
+
+TR_EXPORT int tr_tree_backward_bf16(const TreeCall<bf16>* call, const TreeBack<bf16>* back) {
+  return done([&] { TreeBackward<PRLSTMTree, bf16>(*call, *back).run(); });
+}
