@@ -4,6 +4,8 @@
 input, an answer in JSON on standard output.
 """
 
+import ctypes
+import gc
 import json
 import os
 import resource
@@ -23,8 +25,9 @@ from treering.bench.problem import make
 from treering.bench.record import Case
 from treering.dispatch import explain
 
-WARM_UP_TIME = 32
-"""Tokens of the call that loads libraries, starts threads and compiles nothing more later."""
+WARM_UP = {"batch": 2, "time": 16}
+"""Sizes of the call that loads libraries and starts threads. Small: memory that it leaves free in
+the process would be used again and not seen."""
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -81,9 +84,11 @@ def main() -> None:
     request = json.load(sys.stdin)
     torch.set_num_threads(request["threads"])
     case, contender = Case(**request["case"]), Treering(kernels=request["kernels"])
-    contender.prepare(make(case.model_copy(update={"time": min(case.time, WARM_UP_TIME)}))).call()
+    small = {name: min(most, getattr(case, name)) for name, most in WARM_UP.items()}
+    contender.prepare(make(case.model_copy(update=small))).call()
     problem = make(case)
     call = contender.prepare(problem).call
+    _give_back_what_is_free()
     begin = perf_counter()
     peak, first = _peak_of(call)
     times = [first]
@@ -93,7 +98,7 @@ def main() -> None:
         times.append(perf_counter() - again)
     # Of more calls than one the first is the one that met cold caches and fresh memory.
     times = times[1:] or times
-    ran = str(explain(problem.layer, problem.x[:WARM_UP_TIME]))
+    ran = str(explain(problem.layer, problem.x[: WARM_UP["time"]]))
     json.dump({"peak_bytes": peak, "seconds": times, "ran": ran}, sys.stdout)
 
 
@@ -112,6 +117,14 @@ def _peak_of(call: Callable[[], Any]) -> tuple[int, float]:
     peak = _high_water() if resettable else _highest()
     del kept
     return max(0, peak - before), took
+
+
+def _give_back_what_is_free() -> None:
+    gc.collect()
+    # glibc keeps freed memory; other C libraries have no such function.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _resident() -> int:
