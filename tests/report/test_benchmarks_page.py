@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.making import comparison, crossover, growth
+from bench.making import MACHINE, comparison, crossover, growth
 from treering.report import benchmarks
 
 EVERYTHING = [
@@ -59,6 +59,12 @@ def test_nothing_measured_is_a_page_too():
 def test_a_wide_spread_is_told():
     page = benchmarks.render_html([comparison((2.0, 1.0, 3.0))])
     assert "Quartiles are far apart in 1" in text(page)
+
+
+def test_missing_kernels_are_told():
+    machine = MACHINE.model_copy(update={"native": "none: not built"})
+    page = text(benchmarks.render_html([comparison(machine=machine), comparison(name="other")]))
+    assert "Measured without native kernels: 1 of them" in page
 
 
 def test_rows_stand_in_the_order_of_the_table():

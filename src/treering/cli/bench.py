@@ -69,6 +69,8 @@ def bench_(
     words = ["bench", *what, "--budget", budget, "--threads", str(torch.get_num_threads())]
     session = table.Session(BUDGETS[budget], machine.describe(processor()), command_line(words))
     work = planned(what, session)
+    if session.machine.native.startswith("none") and not json:
+        print(f"treering: native kernels are missing: {session.machine.native}", file=sys.stderr)
     done = run(work, out, quiet=json)
     page = out / PAGE
     everything = read(out)

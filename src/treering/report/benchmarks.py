@@ -211,6 +211,9 @@ def _findings(compared: Sequence[Comparison]) -> list[str]:
     reached = sum(one.verdict.startswith("reached") for one in measured)
     noisy = sum(one.ratio is not None and one.ratio.noisy for one in measured)
     found = [f"{reached} of {wording.plural(len(measured), 'measured row')} reach their target."]
+    bare = sum(one.machine.native.startswith("none") for one in measured)
+    if bare:
+        found.append(f"Measured without native kernels: {bare} of them; the reason is at the end.")
     if noisy:
         found.append(f"Quartiles are far apart in {noisy}: measure again on a quieter machine.")
     for one in compared:
@@ -273,7 +276,7 @@ def _crossover_plots(crossed: Sequence[Crossover], looks: dict[str, Style]) -> l
             continue
 
         def draw(axes: Axes, lines: list[Crossover] = lines) -> None:
-            _logarithmic(axes, "sequence length")
+            _logarithmic(axes, "sequence length", subs=(1, 2, 5))
             axes.axhline(1, color=_QUIET, lw=1.2, ls=(0, (2, 2)), gid="tr-even", zorder=1)
             for one in lines:
                 look = looks[_size(one)]
@@ -348,19 +351,20 @@ def _growth_plot(
     ends = "; ".join(f"{one.case.layer} exponent {slope(one)}" for one in lines)
     return Plot(
         title=f"{quantity.capitalize()} in {word}",
-        note=f"{unit.capitalize()} of one call.",
+        note=f"In {unit}, of one call.",
         svg=_svg(draw, f"growth-{quantity}-{mode}", f"{quantity} over length, {word}. {ends}.", 14),
     )
 
 
-def _logarithmic(axes: Axes, label: str) -> None:
+def _logarithmic(axes: Axes, label: str, subs: tuple[int, ...] = (1,)) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel(label)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_locator(LogLocator(base=4, numticks=7))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axes.yaxis.set_major_locator(LogLocator(numticks=7))
+    # A ratio may stay within a decade, where powers of ten alone would leave one number.
+    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=7))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(labelsize=LETTERS - 1)
