@@ -242,7 +242,8 @@ Seen exact(const Problem& p, const Exact& in) {
       if (cell.memory && cell.normed) {
         normalise(read);
         const size_t at = (p.extras() - 2) * H;
-        for (size_t j = 0; j < H; j++) read[j] = read[j] * in[EXTRA][at + j] + in[EXTRA][at + H + j];
+        for (size_t j = 0; j < H; j++)
+          read[j] = read[j] * in[EXTRA][at + j] + in[EXTRA][at + H + j];
       }
       const bool ends = cell.block_size && ++steps == cell.block_size;
       for (size_t j = 0; j < H; j++) {

@@ -125,7 +125,8 @@ class StepBackward {
           phase(*this, time, {begin, std::min(end, begin + GROUP)}, columns);
         if (meet) barrier.wait();
       }
-      if (at.from_input()) logits(time, meet ? share(end, thread, t.threads) : Share{rows.begin, end});
+      if (at.from_input())
+        logits(time, meet ? share(end, thread, t.threads) : Share{rows.begin, end});
       if (columns.begin >= columns.end) continue;
       multiply(
           rows.begin, end, cell.SH * HP, columns.end - columns.begin,

@@ -175,7 +175,8 @@ class StepForward {
     size_t end = rows.end;
     for (size_t time = 0; time < t.T; time++) {
       end = std::max(rows.begin, at.active(time, end));
-      for (size_t p = mine.begin; p < mine.end; p++) kernel.tiles(*this, time, p, {rows.begin, end});
+      for (size_t p = mine.begin; p < mine.end; p++)
+        kernel.tiles(*this, time, p, {rows.begin, end});
       if (meet) barrier.wait();
       for (Later later : kernel.later) {
         if (!later) break;

@@ -11,11 +11,12 @@ struct StepKernel {
 };
 
 template <class C>
-constexpr StepKernel plain() {
+constexpr StepKernel kernel_of() {
   // Vectors of a panel, and those that x and h meet.
   constexpr int N = C::S * C::UV, N2 = C::N2 * C::UV;
   constexpr bool second = C::SX > C::S, apart = C::N2 > 0 && !second;
-  constexpr int LX = apart || second ? N : C::SX * C::UV, LH = apart ? 0 : second ? N : C::SH * C::UV;
+  constexpr int LX = apart || second ? N : C::SX * C::UV;
+  constexpr int LH = apart ? 0 : second ? N : C::SH * C::UV;
   constexpr auto tiles =
       StepForward::tiles<N, LX, LH, apart || second ? 0 : C::OH, N2, second ? N2 : 0, N2>;
   if constexpr (!C::NORMED)
@@ -31,27 +32,27 @@ constexpr StepKernel plain() {
 // In the order of `Kind` in step.py.
 inline const StepKernel& kernel(int kind) {
   static constexpr StepKernel kernels[] = {
-      plain<MemoryStep<LSTMGates>>(),
-      plain<GRUStep>(),
-      plain<RNNStep>(),
-      plain<MemoryStep<QLGates<1>>>(),
-      plain<MemoryStep<QLGates<2>>>(),
-      plain<MemoryStep<QLGates<4>>>(),
-      plain<MemoryStep<NonlinearGates<1>>>(),
-      plain<MemoryStep<NonlinearGates<2>>>(),
-      plain<MemoryStep<NonlinearGates<3>>>(),
-      plain<MemoryStep<NonlinearGates<4>>>(),
-      plain<QLGRUStep<1>>(),
-      plain<QLGRUStep<2>>(),
-      plain<QLGRUStep<3>>(),
-      plain<QLRNNStep<1>>(),
-      plain<QLRNNStep<2>>(),
-      plain<Normed<MemoryStep<LSTMGates>>>(),
-      plain<Normed<GRUStep>>(),
-      plain<Normed<RNNStep>>(),
-      plain<Normed<MemoryStep<QLGates<1>>>>(),
-      plain<Normed<MemoryStep<QLGates<2>>>>(),
-      plain<Normed<MemoryStep<QLGates<4>>>>(),
+      kernel_of<MemoryStep<LSTMGates>>(),
+      kernel_of<GRUStep>(),
+      kernel_of<RNNStep>(),
+      kernel_of<MemoryStep<QLGates<1>>>(),
+      kernel_of<MemoryStep<QLGates<2>>>(),
+      kernel_of<MemoryStep<QLGates<4>>>(),
+      kernel_of<MemoryStep<NonlinearGates<1>>>(),
+      kernel_of<MemoryStep<NonlinearGates<2>>>(),
+      kernel_of<MemoryStep<NonlinearGates<3>>>(),
+      kernel_of<MemoryStep<NonlinearGates<4>>>(),
+      kernel_of<QLGRUStep<1>>(),
+      kernel_of<QLGRUStep<2>>(),
+      kernel_of<QLGRUStep<3>>(),
+      kernel_of<QLRNNStep<1>>(),
+      kernel_of<QLRNNStep<2>>(),
+      kernel_of<Normed<MemoryStep<LSTMGates>>>(),
+      kernel_of<Normed<GRUStep>>(),
+      kernel_of<Normed<RNNStep>>(),
+      kernel_of<Normed<MemoryStep<QLGates<1>>>>(),
+      kernel_of<Normed<MemoryStep<QLGates<2>>>>(),
+      kernel_of<Normed<MemoryStep<QLGates<4>>>>(),
   };
   return kernels[kind];
 }
