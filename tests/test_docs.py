@@ -29,6 +29,7 @@ def generator() -> ModuleType:
     return module
 
 
+@pytest.mark.usefixtures("one_table_of_operators")
 # Trainer asks for pinned memory where there is no accelerator.
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true:UserWarning")
 @pytest.mark.parametrize("page", [p for p in PAGES if python_blocks(p)], ids=name_of)
