@@ -113,4 +113,15 @@ REGISTERED = [Case(name, {}) for name in tr.layers.names()]
 CASES = REGISTERED + [Case(name, options) for name in OPTIONS for options in OPTIONS[name]]
 
 
-CASES_IN_TIME = [pytest.param(case, T, id=f"{case}-{T}") for case in CASES for T in TIMES]
+CASES_IN_TIME = [
+    pytest.param(
+        case,
+        T,
+        id=f"{case}-{T}",
+        # Of options, beside 64 tokens: what they change has no length of its own above 17, and
+        # the layers themselves are held at every length.
+        marks=[pytest.mark.slow] if case.options and T in (63, 65) else [],
+    )
+    for case in CASES
+    for T in TIMES
+]
