@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from pydantic import JsonValue
 
 from treering.records import ACCURACY, PARTS, STEP_PARTS, Record, write_atomically
-from treering.report import plots, tables, wording
-from treering.report.plots import Plot
+from treering.report import tables, wording
 from treering.report.sections import (
     NEAR_CHANCE,
     Row,
@@ -22,6 +22,9 @@ from treering.report.sections import (
     sections,
 )
 from treering.report.styles import Style, styles
+
+if TYPE_CHECKING:
+    from treering.report.plots import Plot
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,10 @@ def _swatch(look: Style) -> _Swatch:
     return _Swatch(look.colour, dashes or "none", outlines[look.marker])
 
 
-def _figures(section: Section, looks: dict[str, Style]) -> list[Plot]:
+def _figures(section: Section, looks: dict[str, Style]) -> "list[Plot]":
+    # matplotlib takes a second to import; tables and words are made without it.
+    from treering.report import plots
+
     salt = section.anchor
     validation = plots.learning_curve(section, looks, f"{salt}-validation", of="validation")
     drawn = [
