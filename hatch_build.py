@@ -28,6 +28,8 @@ FOLDER = Path("src/treering/kernels/native")
 SOURCES = ("step.cpp", "tree.cpp", "tree_bf16.cpp", "isa.cpp", "threads.cpp")
 OPTIONS = (
     *("-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno"),
+    # Copies of a few vectors are loops; made into calls they take longer than the arithmetic.
+    "-fno-tree-loop-distribute-patterns",
     *("-fPIC", "-pthread", "-fvisibility=hidden"),
 )
 AVX2 = ("-mavx2", "-mfma")

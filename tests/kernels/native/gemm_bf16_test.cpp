@@ -132,11 +132,12 @@ static void product(size_t M, size_t N, size_t K, size_t begin, size_t end) {
 static void sum_of_outer(size_t M, size_t N, size_t K, size_t begin, size_t end) {
   const Rows a(K, M), b(2 * K, N);
   std::vector<float> out(2 * M * N, 0.5f);
-  std::vector<bf16> scratch(outer_scratch<bf16>(N, 2));
-  outer_parts<2>(
-      begin, end, N, K, [&](size_t k) { return a[k]; },
-      [&](int part, size_t k) { return b[2 * k + part]; },
-      [&](int part, size_t m) { return out.data() + (2 * m + part) * N; }, scratch.data());
+  std::vector<bf16> scratch(outer_scratch<bf16>({N, N}));
+  const size_t columns[] = {N, N};
+  outer_parts(
+      begin, end, columns, K, [&](size_t k) { return a[k]; },
+      [&](size_t part, size_t k) { return b[2 * k + part]; },
+      [&](size_t part, size_t m) { return out.data() + (2 * m + part) * N; }, scratch.data());
   for (size_t row = 0; row < 2 * M; row++)
     for (size_t n = 0; n < N; n++) {
       const size_t m = row / 2, part = row % 2;

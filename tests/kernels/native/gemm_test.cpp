@@ -34,11 +34,12 @@ static void product(size_t M, size_t N, size_t K, size_t begin, size_t end) {
 static void sum_of_outer(size_t M, size_t N, size_t K, size_t begin, size_t end) {
   const size_t stride = N + 2;
   const auto a = numbers(K * M), b = numbers(K * N);
-  std::vector<float> out((M - 1) * stride + N, 0.5f), scratch(outer_scratch(N));
-  outer_rows(
-      begin, end, N, K, [&](size_t k) { return a.data() + k * M; },
-      [&](size_t k) { return b.data() + k * N; },
-      [&](size_t m) { return out.data() + m * stride; }, scratch.data());
+  std::vector<float> out((M - 1) * stride + N, 0.5f), scratch(outer_scratch({N}));
+  const size_t columns[] = {N};
+  outer_parts(
+      begin, end, columns, K, [&](size_t k) { return a.data() + k * M; },
+      [&](size_t, size_t k) { return b.data() + k * N; },
+      [&](size_t, size_t m) { return out.data() + m * stride; }, scratch.data());
   for (size_t m = 0; m < M; m++)
     for (size_t n = 0; n < N; n++) {
       double sum = 0.5, size = 0.5;
@@ -52,20 +53,32 @@ static void sum_of_outer(size_t M, size_t N, size_t K, size_t begin, size_t end)
     for (size_t n = N; n < stride; n++) CHECK(out[m * stride + n] == 0.5f, "beyond row %zu", m);
 }
 
+// Each with columns of its own, and every third row of the second one wanted by nobody.
 static void two_parts(size_t M, size_t N, size_t K) {
-  const auto a = numbers(K * M), b = numbers(2 * K * N);
-  std::vector<float> both(2 * M * N), one(M * N), scratch(outer_scratch(N, 2));
+  const size_t columns[] = {N, N / 2 + 3};
+  const auto a = numbers(K * M);
+  const std::vector<float> b[] = {numbers(K * columns[0]), numbers(K * columns[1])};
+  std::vector<float> both[] = {std::vector<float>(M * columns[0]),
+                               std::vector<float>(M * columns[1])};
+  std::vector<float> scratch(outer_scratch({columns[0], columns[1]}));
   auto row = [&](size_t k) { return a.data() + k * M; };
-  outer_parts<2>(
-      0, M, N, K, row, [&](int part, size_t k) { return b.data() + (part * K + k) * N; },
-      [&](int part, size_t m) { return both.data() + (part * M + m) * N; }, scratch.data());
-  for (int part = 0; part < 2; part++) {
-    std::fill(one.begin(), one.end(), 0.0f);
-    outer_rows(
-        0, M, N, K, row, [&](size_t k) { return b.data() + (part * K + k) * N; },
-        [&](size_t m) { return one.data() + m * N; }, scratch.data());
-    for (size_t i = 0; i < one.size(); i++)
-      CHECK(one[i] == both[part * M * N + i], "part %d differs at %zu", part, i);
+  outer_parts(
+      0, M, columns, K, row,
+      [&](size_t part, size_t k) { return b[part].data() + k * columns[part]; },
+      [&](size_t part, size_t m) {
+        return part && m % 3 == 0 ? nullptr : both[part].data() + m * columns[part];
+      },
+      scratch.data());
+  for (size_t part = 0; part < 2; part++) {
+    std::vector<float> one(M * columns[part]);
+    const size_t alone[] = {columns[part]};
+    outer_parts(
+        0, M, alone, K, row, [&](size_t, size_t k) { return b[part].data() + k * alone[0]; },
+        [&](size_t, size_t m) { return one.data() + m * alone[0]; }, scratch.data());
+    for (size_t i = 0; i < one.size(); i++) {
+      const float expected = part && i / alone[0] % 3 == 0 ? 0.0f : one[i];
+      CHECK(both[part][i] == expected, "part %zu differs at %zu", part, i);
+    }
   }
 }
 

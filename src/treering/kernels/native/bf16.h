@@ -5,10 +5,6 @@
 #pragma once
 #include "vector.h"
 
-#if TR_WIDTH == 16
-#include <immintrin.h>
-#endif
-
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the first of two numbers is the lower");
 
 namespace TR_TARGET {

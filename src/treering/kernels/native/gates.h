@@ -32,6 +32,16 @@ inline void add_up(double* sums, const float* terms, size_t n) {
   for (size_t i = 0; i < n; i++) sums[i] += terms[i];
 }
 
+inline void add_up(double* sums, V terms) {
+  typedef float Half __attribute__((vector_size(2 * TR_WIDTH)));
+  typedef double Wide __attribute__((vector_size(4 * TR_WIDTH)));
+  typedef double Loose __attribute__((vector_size(4 * TR_WIDTH), aligned(8)));
+  Half halves[2];
+  std::memcpy(halves, &terms, sizeof(terms));
+  for (int k = 0; k < 2; k++)
+    *reinterpret_cast<Loose*>(sums + k * W / 2) += __builtin_convertvector(halves[k], Wide);
+}
+
 // Rows of gate blocks in the order of `blocks`, (S * H, N) row-major, as a packed matrix with
 // S * HP rows; the rows that pad a block are 0.
 inline void pack_padded(const float* matrix, size_t H, size_t N, const int* blocks, size_t S,

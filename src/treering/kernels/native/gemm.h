@@ -7,6 +7,7 @@
 // Legend: M rows, N columns, K the summed axis.
 #pragma once
 #include <algorithm>
+#include <initializer_list>
 #include <type_traits>
 #include <utility>
 
@@ -152,12 +153,24 @@ inline void pack_gates(const From* matrix, size_t stride, int gates, size_t H, s
 
 constexpr int WIDE = 4;  // vectors of a panel that is no gate's
 
-// Columns [first, first + count) of the row k of `rows`, and as many zeros as make up `width`.
+// Columns [first, first + count) of the row k of `rows`, and as many zeros as make up `width`,
+// which is whole vectors.
 template <class R>
 inline void side_by_side(R&& rows, size_t k, size_t, size_t first, size_t count, size_t width,
                          float* out) {
-  std::memcpy(out, rows(k) + first, count * sizeof(float));
-  std::fill(out + count, out + width, 0.0f);
+  const float* row = rows(k) + first;
+  size_t n = 0;
+  for (; n + W <= count; n += W) store(out + n, load(row + n));
+  for (; n < width; n += W) store(out + n, n < count ? load_part(row + n, count - n) : V{});
+}
+
+// The same, where they are if there is nothing to change about them.
+template <class R>
+inline const float* beside(R&& rows, size_t k, size_t K, size_t first, size_t count, size_t width,
+                           float* room) {
+  if (count == width) return rows(k) + first;
+  side_by_side(rows, k, K, first, count, width, room);
+  return room;
 }
 
 // Pack (K, N) row-major with row stride `stride` into panels of WIDE vectors.
@@ -194,28 +207,35 @@ inline void multiply(size_t begin, size_t end, size_t K, size_t N, A&& a, const 
 // Blocks of `outer_parts`: a panel of b stays in the first cache while it meets all tiles of a,
 // which stay in the second one.
 template <class E>
-constexpr size_t OUTER_K = 640 / sizeof(E);
+constexpr size_t OUTER_K = 1024 / sizeof(E);
 constexpr size_t OUTER_TILES = 40;
 
-// Numbers that `outer_parts` needs for itself.
+// Numbers that `outer_parts` needs for itself; N columns of each part.
 template <class E = float>
-inline size_t outer_scratch(size_t N, int parts = 1) {
-  return OUTER_TILES * tile_rows(WIDE) * OUTER_K<E> + parts * packed_columns<E>(OUTER_K<E>, N);
+inline size_t outer_scratch(std::initializer_list<size_t> N) {
+  size_t size = OUTER_TILES * tile_rows(WIDE) * OUTER_K<E>;
+  for (size_t of_part : N) size += packed_columns<E>(OUTER_K<E>, of_part);
+  return size;
 }
 
 // Columns [begin, begin + rows) of a(0) .. a(K - 1), tile by tile.
 template <class E, class A>
 inline void pack_tiles(size_t begin, size_t rows, size_t K, A&& a, E* out) {
-  constexpr size_t MR = tile_rows(WIDE), NEIGHBOURS = 8, G = ABREAST<E>;
+  // Rows lie far apart, where no processor looks for the next one by itself.
+  constexpr size_t MR = tile_rows(WIDE), NEIGHBOURS = 8, G = ABREAST<E>, AHEAD = 12, LINE = 64;
   // A few tiles at once use up what a row brings into the cache.
-  for (size_t first = 0; first < rows; first += NEIGHBOURS * MR)
+  for (size_t first = 0; first < rows; first += NEIGHBOURS * MR) {
+    const size_t count = std::min(rows - first, NEIGHBOURS * MR);
     for (size_t k = 0; k < K; k += G) {
-      E numbers[NEIGHBOURS * MR * G];
-      const size_t count = std::min(rows - first, NEIGHBOURS * MR);
-      side_by_side(a, k, K, begin + first, count, NEIGHBOURS * MR, numbers);
+      for (size_t ahead = k + AHEAD; ahead < std::min(K, k + AHEAD + G); ahead++)
+        for (size_t byte = 0; byte < count * sizeof(E); byte += LINE)
+          __builtin_prefetch(reinterpret_cast<const char*>(a(ahead) + begin + first) + byte);
+      E room[NEIGHBOURS * MR * G];
+      const E* numbers = beside(a, k, K, begin + first, count, NEIGHBOURS * MR, room);
       for (size_t m = 0; m < count; m += MR)
         std::memcpy(out + (first + m) * OUTER_K<E> + k * MR, numbers + m * G, MR * G * sizeof(E));
     }
+  }
 }
 
 template <class E, class B>
@@ -226,72 +246,75 @@ inline void pack_rows(size_t N, size_t K, B&& b, E* out) {
                    out + n * OUTER_K<E> + k * WIDE * W);
 }
 
-// A tile of `outer_parts`: out[i][j] = sum_k a[k][i] * b[k][j].
-template <class E>
+// A tile of `outer_parts`: out[i][j] = sum_k a[k][i] * b[k][j], with NV vectors of b's WIDE.
+template <class E, int NV>
 void outer_tile(const E* a, const E* b, size_t K, float* out) {
   constexpr int MR = tile_rows(WIDE);
   constexpr size_t G = ABREAST<E>;
   // What a loop of varying bounds reads would be kept in memory throughout.
-  V acc[MR][WIDE] = {};
+  V acc[MR][NV];
+  for (int i = 0; i < MR; i++)
+    for (int j = 0; j < NV; j++) acc[i][j] = V{};
   for (size_t k = 0; k < K; k += G, a += MR * G, b += WIDE * W * G) {
     const E* column[MR];
     for (int i = 0; i < MR; i++) column[i] = a + i * G;
     add_products(acc, column, b);
   }
   for (int i = 0; i < MR; i++)
-    for (int j = 0; j < WIDE; j++) store(out + (i * WIDE + j) * W, acc[i][j]);
+    for (int j = 0; j < NV; j++) store(out + (i * NV + j) * W, acc[i][j]);
 }
 
-// out(part, m)[n] += sum_k a(k)[m] * b(part, k)[n] for columns m of [begin, end) of a and N
-// columns n of each part; out may be nullptr where nobody wants the row. Blocks of k follow each
-// other in order.
-template <int PARTS, class E, class A, class B, class O>
-inline void outer_parts(size_t begin, size_t end, size_t N, size_t K, A&& a, B&& b, O&& out,
-                        E* scratch) {
+// out(part, m)[n] += sum_k a(k)[m] * b(part, k)[n] for columns m of [begin, end) of a and
+// N[part] columns n of each part; out may be nullptr where nobody wants the row. Blocks of k
+// follow each other in order.
+template <class E, size_t PARTS, class A, class B, class O>
+inline void outer_parts(size_t begin, size_t end, const size_t (&N)[PARTS], size_t K, A&& a, B&& b,
+                        O&& out, E* scratch) {
   constexpr int MR = tile_rows(WIDE);
-  const size_t part_size = packed_columns<E>(OUTER_K<E>, N);
-  E *pa = scratch, *pb = pa + OUTER_TILES * MR * OUTER_K<E>;
+  static constexpr void (*TILES[])(const E*, const E*, size_t, float*) = {
+      outer_tile<E, 1>, outer_tile<E, 2>, outer_tile<E, 3>, outer_tile<E, WIDE>};
+  static_assert(WIDE == 4);
+  E *pa = scratch, *pb[PARTS];
+  pb[0] = pa + OUTER_TILES * MR * OUTER_K<E>;
+  for (size_t part = 1; part < PARTS; part++)
+    pb[part] = pb[part - 1] + packed_columns<E>(OUTER_K<E>, N[part - 1]);
   for (size_t k0 = 0; k0 < K; k0 += OUTER_K<E>) {
     const size_t kc = std::min(OUTER_K<E>, K - k0);
-    for (int part = 0; part < PARTS; part++)
-      pack_rows(N, kc, [&](size_t k) { return b(part, k0 + k); }, pb + part * part_size);
+    for (size_t part = 0; part < PARTS; part++)
+      pack_rows(N[part], kc, [&](size_t k) { return b(part, k0 + k); }, pb[part]);
     for (size_t m0 = begin; m0 < end; m0 += OUTER_TILES * MR) {
       const size_t rows = std::min(OUTER_TILES * MR, end - m0);
       pack_tiles(m0, rows, kc, [&](size_t k) { return a(k0 + k); }, pa);
-      for (int part = 0; part < PARTS; part++)
-        for (size_t n = 0; n < N; n += WIDE * W)
+      for (size_t part = 0; part < PARTS; part++)
+        for (size_t n = 0; n < N[part]; n += WIDE * W) {
+          const size_t vectors = std::min<size_t>(WIDE, panels(N[part] - n));
           for (size_t m = 0; m < rows; m += MR) {
             float* to[MR] = {};
-            for (int i = 0; i < MR && m + i < rows; i++) {
+            bool wanted = false;
+            for (size_t i = 0; i < MR && m + i < rows; i++) {
               float* row = out(part, m0 + m + i);
               if (!row) continue;
+              wanted = true;
               to[i] = row + n;
-              for (int j = 0; j < WIDE && n + j * W < N; j++) __builtin_prefetch(to[i] + j * W, 1);
+              for (size_t j = 0; j < vectors; j++) __builtin_prefetch(to[i] + j * W, 1);
             }
+            if (!wanted) continue;
             alignas(64) float sums[MR * WIDE * W];
-            outer_tile(pa + m * OUTER_K<E>, pb + part * part_size + n * OUTER_K<E>, kc, sums);
+            TILES[vectors - 1](pa + m * OUTER_K<E>, pb[part] + n * OUTER_K<E>, kc, sums);
             for (int i = 0; i < MR; i++)
-              for (int j = 0; to[i] && j < WIDE; j++) {
+              for (size_t j = 0; to[i] && j < vectors; j++) {
                 float* sum = to[i] + j * W;
-                const V more = load(sums + (i * WIDE + j) * W);
-                const size_t at = n + j * W;
-                if (at + W <= N)
+                const V more = load(sums + (i * vectors + j) * W);
+                const size_t left = N[part] - n - j * W;
+                if (left >= W)
                   store(sum, load(sum) + more);
-                else if (at < N)
-                  store_part(sum, load_part(sum, N - at) + more, N - at);
+                else
+                  store_part(sum, load_part(sum, left) + more, left);
               }
           }
+        }
     }
   }
-}
-
-// One part: out(m)[n] += sum_k a(k)[m] * b(k)[n].
-template <class E, class A, class B, class O>
-inline void outer_rows(size_t begin, size_t end, size_t N, size_t K, A&& a, B&& b, O&& out,
-                       E* scratch) {
-  outer_parts<1>(
-      begin, end, N, K, a, [&](int, size_t k) { return b(k); },
-      [&](int, size_t m) { return out(m); }, scratch);
 }
 
 }  // namespace TR_TARGET

@@ -97,4 +97,11 @@ inline void side_by_side(R&& rows, size_t k, size_t K, size_t first, size_t coun
   }
 }
 
+template <class R>
+inline const bf16* beside(R&& rows, size_t k, size_t K, size_t first, size_t count, size_t width,
+                          bf16* room) {
+  side_by_side(rows, k, K, first, count, width, room);
+  return room;
+}
+
 }  // namespace TR_TARGET

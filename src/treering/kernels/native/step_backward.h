@@ -31,7 +31,7 @@ class StepBackward {
         barrier(t.threads),
         scratch(t.threads) {
     // Threads allocate nothing, or there would be nobody to tell that memory is short.
-    for (auto& s : scratch) s.resize(outer_scratch(std::max(t.I, t.H)));
+    for (auto& s : scratch) s.resize(outer_scratch({t.I, t.H}));
     w_h.resize(packed_columns(cell.SH * HP, t.H));
     pack_padded(t.weights.w_h, t.H, t.H, ordered, cell.SH, w_h.data());
     if (b.dx) {
@@ -90,6 +90,15 @@ class StepBackward {
   // Gradients of what was normalised, (KEPT, HP), for a row of this step.
   Blocks normalised_of(size_t row, const Units& units) {
     return {normalised.data() + row * cell.KEPT * HP + units.at, HP};
+  }
+  // What units further on will ask for: rows take turns, and no processor sees through that.
+  void fetch(size_t time, size_t place, size_t unit) {
+    if (unit >= t.H) return;
+    const float* kept = at.kept(time, place) + unit;
+    for (int s = 0; s < cell.KEPT; s++) __builtin_prefetch(kept + s * HP, 1);
+    if (b.dy) __builtin_prefetch(b.dy + time * b.dy_time + place * b.dy_row + unit);
+    __builtin_prefetch(at.h_before(time, place) + unit);
+    if (cell.MEMORY) __builtin_prefetch(at.c_before(time, place) + unit);
   }
   // The row's share in the gradient of alpha.
   void put_alpha(size_t time, size_t row, const Units& units, V products) {
@@ -178,10 +187,7 @@ class StepBackward {
   }
 
   void weights(int thread) {
-    product(thread, 0, cell.SX, t.I, cell.x_blocks, [&](size_t k) { return x(k); }, b.dw_x);
-    product(thread, cell.OH, cell.SH, t.H, ordered, [&](size_t k) {
-      return at.h_before(token(k) / t.B, token(k) % t.B);
-    }, b.dw_h);
+    matrices(thread);
     const size_t accumulators = cell.S + cell.N2;
     if (b.dbias) {
       const Share mine = share(accumulators * HP, thread, t.threads);
@@ -193,17 +199,37 @@ class StepBackward {
     if (at.from_input() && thread == 0) alpha_weights(accumulators * t.H);
   }
 
-  // dz^T a for `blocks` blocks of accumulators from `first` on, into dw with K columns.
-  template <class A>
-  void product(int thread, int first, int blocks, size_t K, const int* order, A&& a, float* dw) {
-    if (!dw) return;
-    const Share mine = share(blocks * HP, thread, t.threads);
-    outer_rows(
-        first * HP + mine.begin, first * HP + mine.end, K, count(),
-        [&](size_t k) { return dz(k); }, a,
-        [&](size_t m) -> float* {
+  // dz^T [x; h]: both at once, for dz takes long to fetch.
+  void matrices(int thread) {
+    const size_t columns[] = {b.dw_x ? t.I : 0, b.dw_h ? t.H : 0};
+    if (!columns[0] && !columns[1]) return;
+    // Columns of [x; h] that an accumulator meets.
+    auto meets = [&](int part, int s) {
+      return part ? s >= cell.OH && s < cell.OH + cell.SH : s < cell.SX;
+    };
+    auto border = [&](int of_thread) {
+      const int accumulators = cell.S + cell.N2;
+      size_t total = 0, m = 0;
+      auto cost = [&](int s) { return meets(0, s) * columns[0] + meets(1, s) * columns[1]; };
+      for (int s = 0; s < accumulators; s++) total += cost(s) * HP;
+      size_t left = total * of_thread / t.threads;
+      for (int s = 0; s < accumulators; s++, m += HP) {
+        if (left < cost(s) * HP) return m + left / cost(s);
+        left -= cost(s) * HP;
+      }
+      return m;
+    };
+    outer_parts(
+        border(thread), border(thread + 1), columns, count(), [&](size_t k) { return dz(k); },
+        [&](size_t part, size_t k) {
+          return part ? at.h_before(token(k) / t.B, token(k) % t.B) : x(k);
+        },
+        [&](size_t part, size_t m) -> float* {
+          const int s = static_cast<int>(m / HP);
           const size_t unit = m % HP;
-          return unit < t.H ? dw + (order[m / HP - first] * t.H + unit) * K : nullptr;
+          if (unit >= t.H || !meets(part, s)) return nullptr;
+          return part ? b.dw_h + ((s - cell.OH) * t.H + unit) * t.H
+                      : b.dw_x + (cell.x_blocks[s] * t.H + unit) * t.I;
         },
         scratch[thread].data());
   }
@@ -274,6 +300,7 @@ struct BackRow {
 // f(row, sums) for each row of the group and each vector of units; sums of extra's gradients.
 template <class C, class F>
 inline void each_row(StepBackward& s, size_t time, Share group, Share columns, F&& f) {
+  constexpr size_t AHEAD = 2;
   double* of_group = s.sums_of(group);
   const bool from_input = s.at.from_input();
   for (size_t unit = columns.begin; unit < columns.end; unit += W) {
@@ -281,6 +308,7 @@ inline void each_row(StepBackward& s, size_t time, Share group, Share columns, F
     V sums[C::EXTRA + 1] = {};
     for (size_t k = group.begin; k < group.end; k++) {
       BackRow<C> row(s, time, k, units);
+      s.fetch(time, row.place, unit + AHEAD * W);
       f(row, sums);
       if constexpr (C::ALPHA >= 0)
         if (from_input) {
@@ -288,11 +316,7 @@ inline void each_row(StepBackward& s, size_t time, Share group, Share columns, F
           sums[C::ALPHA] = V{};
         }
     }
-    float terms[W];
-    for (int e = 0; e < C::EXTRA; e++) {
-      store(terms, sums[e]);
-      add_up(of_group + e * s.HP + unit, terms, W);
-    }
+    for (int e = 0; e < C::EXTRA; e++) add_up(of_group + e * s.HP + unit, sums[e]);
   }
 }
 

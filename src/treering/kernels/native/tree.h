@@ -290,7 +290,7 @@ class TreeBackward {
     sums.resize((C::gates(0) + C::gates(2) + R * C::gates(1)) * H);
     // Threads allocate nothing, or there would be nobody to tell that memory is short.
     for (auto& s : scratch)
-      s.resize(std::max(outer_scratch<E>(H, 2), outer_scratch<E>(t.I)));
+      s.resize(std::max(outer_scratch<E>({H, H}), outer_scratch<E>({t.I})));
   }
 
   void run() {
@@ -521,11 +521,14 @@ class TreeBackward {
     const size_t G = gates * H;
     const Share mine = share(G, thread, t.threads);
     auto z = [&](size_t k) { return of.data() + k * G; };
-    if (dw)
-      outer_parts<PARTS>(
-          mine.begin, mine.end, K, count, z, operand,
-          [&](int part, size_t m) { return dw + (m * PARTS + part) * K; },
+    if (dw) {
+      size_t columns[PARTS];
+      std::fill_n(columns, PARTS, K);
+      outer_parts(
+          mine.begin, mine.end, columns, count, z, operand,
+          [&](size_t part, size_t m) { return dw + (m * PARTS + part) * K; },
           scratch[thread].data());
+    }
     if (bias == NOWHERE) return;
     // In double: terms of both signs, as many as merges, cancel to a small rest.
     constexpr size_t TOGETHER = 8;

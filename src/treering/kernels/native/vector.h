@@ -11,6 +11,10 @@
 #error "define TR_WIDTH as the number of floats in a register of the target"
 #endif
 
+#if TR_WIDTH >= 8
+#include <immintrin.h>
+#endif
+
 namespace TR_TARGET {
 
 constexpr size_t W = TR_WIDTH;
@@ -23,13 +27,33 @@ inline void store(float* p, V v) { *(VU*)p = v; }
 // s - 0 is s, which the compiler knows; of 0 + s it would have to make +0 out of -0.
 inline V all(float s) { return s - V{}; }
 
-// The first n < W floats only; the rest is 0, or left alone.
+// The first n < W floats only; the rest is 0, or left alone. What compilers make of a short copy
+// of unknown length takes longer than all arithmetic on it.
+#if TR_WIDTH == 16
+inline V load_part(const float* p, size_t n) {
+  return (V)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
+}
+inline void store_part(float* p, V v, size_t n) {
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), (__m512)v);
+}
+#elif TR_WIDTH == 8
+inline __m256i first_lanes(size_t n) {
+  return (__m256i)(VI{0, 1, 2, 3, 4, 5, 6, 7} < static_cast<int32_t>(n));
+}
+inline V load_part(const float* p, size_t n) { return (V)_mm256_maskload_ps(p, first_lanes(n)); }
+inline void store_part(float* p, V v, size_t n) {
+  _mm256_maskstore_ps(p, first_lanes(n), (__m256)v);
+}
+#else
 inline V load_part(const float* p, size_t n) {
   V v{};
-  std::memcpy(&v, p, n * sizeof(float));
+  for (size_t lane = 0; lane < n; lane++) v[lane] = p[lane];
   return v;
 }
-inline void store_part(float* p, V v, size_t n) { std::memcpy(p, &v, n * sizeof(float)); }
+inline void store_part(float* p, V v, size_t n) {
+  for (size_t lane = 0; lane < n; lane++) p[lane] = v[lane];
+}
+#endif
 
 inline V choose(VI mask, V yes, V no) { return (V)((mask & (VI)yes) | (~mask & (VI)no)); }
 inline V least(V a, V b) { return choose(a < b, a, b); }
