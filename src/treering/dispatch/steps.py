@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from treering._types import State
-from treering.cells.abstract import Cell
+from treering.cells.abstract import AffineCell, Cell, StepCell
 from treering.cells.gru import GRUCell
 from treering.cells.lstm import GATES, LSTMCell
+from treering.cells.min_gru import MinGRUCell
+from treering.cells.min_lstm import MinLSTMCell
 from treering.cells.nonlinear_gate_lstm import NonlinearGateLSTMCell
 from treering.cells.ql_gru import QLGRUCell
 from treering.cells.ql_lstm import QLLSTMCell
@@ -26,6 +28,7 @@ from treering.dispatch.kernel import SLOWER, Kernel, is_transformed, native_refu
 from treering.kernels.native import step as native_step
 from treering.kernels.native.computation import run
 from treering.schedules.abstract import Call
+from treering.schedules.scan import Scan
 from treering.schedules.sequential import Sequential
 from treering.schedules.states import leaves_of, rebuilt
 
@@ -34,7 +37,6 @@ def refuses(call: Call) -> str | None:
     """Why no kernel of a step cell can run this call, or None."""
     reason = native_refuses(call, (torch.float32, torch.bfloat16))
     cell = call.cell
-    assert isinstance(cell, RegularisedCell)
     if reason is not None:
         return reason
     if torch.is_autocast_enabled("cpu"):
@@ -50,8 +52,10 @@ def refuses(call: Call) -> str | None:
     return _needs_the_loop(cell)
 
 
-def _needs_the_loop(cell: RegularisedCell) -> str | None:
+def _needs_the_loop(cell: Cell) -> str | None:
     """Options that the kernel of a step cell does not have."""
+    if not isinstance(cell, RegularisedCell):
+        return None
     if cell.layer_norm and type(cell) not in _NORMED:
         return f"layer norm of {type(cell).__name__} needs the loop over time"
     if isinstance(cell, LSTMCell) and cell.proj_size:
@@ -76,6 +80,8 @@ _FORMS: dict[type[Cell], Callable[[Any], native_step.Form]] = {
     NonlinearGateLSTMCell: lambda cell: native_step.nonlinear_gate_lstm(
         [GATES.index(gate) for gate in cell.gates]
     ),
+    MinGRUCell: lambda cell: native_step.min_gru(),
+    MinLSTMCell: lambda cell: native_step.min_lstm(),
 }
 
 
@@ -86,18 +92,17 @@ def _skip(cell: QLCell) -> native_step.Skip:
 @lru_cache(maxsize=256)
 def form_of(cell: Cell) -> native_step.Form | None:
     """How the kernel knows this cell; None where its options need the loop."""
-    if not isinstance(cell, RegularisedCell) or _needs_the_loop(cell) is not None:
+    if type(cell) not in _FORMS or _needs_the_loop(cell) is not None:
         return None
-    if type(cell) not in _FORMS:
-        return None
-    return replace(_FORMS[type(cell)](cell), zoneout=cell.zoneout)
+    form = _FORMS[type(cell)](cell)
+    return replace(form, zoneout=cell.zoneout) if isinstance(cell, RegularisedCell) else form
 
 
 @dataclass(frozen=True)
 class _Sequences(native_step.Sequences):
     """A cell along whole sequences, known by its value."""
 
-    cell: RegularisedCell
+    cell: StepCell | AffineCell
     names: tuple[str, ...]
     fields: int
     lengths: bool
@@ -112,8 +117,9 @@ class _Sequences(native_step.Sequences):
     def by_operators(self, given: native_step.Given) -> list[Tensor]:
         x, state, weights, lengths, reset = given
         first = rebuilt(self.cell.initial_state(x.shape[1], x), state)
-        call = Call(self.cell, weights, x, first, lengths, reset, "all", Sequential(), True)
-        outputs, last = Sequential().run(call)
+        schedule = Scan() if isinstance(self.cell, AffineCell) else Sequential()
+        call = Call(self.cell, weights, x, first, lengths, reset, "all", schedule, True)
+        outputs, last = schedule.run(call)
         return [outputs, *leaves_of(last)]
 
 
@@ -128,7 +134,7 @@ def _as(dtype: torch.dtype, tensor: Tensor) -> Tensor:
 
 def _run(call: Call) -> tuple[Tensor, State]:
     cell = call.cell
-    assert isinstance(cell, RegularisedCell)
+    assert isinstance(cell, StepCell | AffineCell)
     state = cell.initial_state(call.x.shape[1], call.x) if call.state is None else call.state
     masks = (call.lengths, call.reset)
     given = [mask is not None for mask in masks]
@@ -141,14 +147,16 @@ def _run(call: Call) -> tuple[Tensor, State]:
 
 
 KERNELS = tuple(
-    Kernel(f"native-{name}", cell, Sequential, refuses, _run, _slower)
-    for name, cell in (
-        ("lstm", LSTMCell),
-        ("gru", GRUCell),
-        ("rnn", RNNCell),
-        ("ql-lstm", QLLSTMCell),
-        ("ql-gru", QLGRUCell),
-        ("ql-rnn", QLRNNCell),
-        ("nonlinear-gate-lstm", NonlinearGateLSTMCell),
+    Kernel(f"native-{name}", cell, schedule, refuses, _run, _slower)
+    for name, cell, schedule in (
+        ("lstm", LSTMCell, Sequential),
+        ("gru", GRUCell, Sequential),
+        ("rnn", RNNCell, Sequential),
+        ("ql-lstm", QLLSTMCell, Sequential),
+        ("ql-gru", QLGRUCell, Sequential),
+        ("ql-rnn", QLRNNCell, Sequential),
+        ("nonlinear-gate-lstm", NonlinearGateLSTMCell, Sequential),
+        ("min-gru", MinGRUCell, Scan),
+        ("min-lstm", MinLSTMCell, Scan),
     )
 )

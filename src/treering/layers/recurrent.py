@@ -262,8 +262,9 @@ class Recurrent(nn.Module):
         for level in range(self.num_layers):
             # Not by `weights`: attributes of modules are found slowly.
             found = {name: self._parameters.get(f"{name}_l{level}") for name in self._names}
-            if any(weight is None for weight in found.values()):
-                return None
+            for weight in found.values():
+                if weight is None:
+                    return None
             weights.append(found)
         if self.training and (self.dropout or self.cell.noise(weights[0], 1, 1)):
             return None

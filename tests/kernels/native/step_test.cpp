@@ -132,6 +132,23 @@ Cell ql_rnn(int blocks, int options) {
   });
 }
 
+Cell min_gru() {
+  Cell cell = hidden("min-gru", 21, 0, 2, 0, [](const Unit& u) {
+    return s(-u.zx[0]) * u.h + s(u.zx[0]) * u.zx[1];
+  });
+  cell.h_blocks = 0;
+  return cell;
+}
+
+Cell min_lstm() {
+  Cell cell = hidden("min-lstm", 22, 0, 3, 0, [](const Unit& u) {
+    const double f = s(u.zx[0]), i = s(u.zx[1]);
+    return (f * u.h + i * u.zx[2]) / (f + i);
+  });
+  cell.h_blocks = 0;
+  return cell;
+}
+
 Cell with_norm(Cell cell, int kind) {
   cell.kind = kind, cell.normed = true;
   return cell;
@@ -374,10 +391,12 @@ void check(const Cell& cell, const Shape& z) {
     call.T = 1, call.B = B, call.I = I, call.H = H, call.threads = 1;
     call.kind = cell.kind, call.options = cell.options, call.zoneout = cell.zoneout;
     call.x = in[X].data(), call.x_row = static_cast<int64_t>(I);
-    call.weights = {at(in[W_X]), at(in[W_H]), at(in[BIAS]), at(in[EXTRA])};
     call.h_first = at(in[H0]), call.c_first = at(in[C0]);
     call.y = y.data(), call.c = c.data(), call.h_last = h.data();
-    step_once(call);
+    OnceWeights weights{};
+    weights.w_x[0] = at(in[W_X]), weights.w_h[0] = at(in[W_H]);
+    weights.bias = at(in[BIAS]), weights.extra = at(in[EXTRA]);
+    step_once(call, weights);
     CHECK(off(h, want.h) <= 2e-5 && off(c, want.c) <= 2e-5 && h == y, "%s: one token", cell.name);
   }
 
@@ -447,6 +466,8 @@ int main() {
       with_norm(ql_lstm(1, FROM_INPUT), 18),
       with_norm(ql_lstm(2, 0), 19),
       with_norm(ql_lstm(4, BOUNDED), 20),
+      min_gru(),
+      min_lstm(),
       with(lstm(), 0, 0.25f),
       with(gru(), 0, 0.25f),
       with(rnn(0), 0, 0.25f),

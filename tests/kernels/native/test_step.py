@@ -82,6 +82,8 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"block_size": 4, "bounded": True, "shared_blocks": 2},
         {"zoneout": 0.3},
     ],
+    "min-gru": [{}, {"bias": False}],
+    "min-lstm": [{}, {"bias": False}],
     "nonlinear-gate-lstm": [
         {},
         {"gates": "f"},

@@ -14,7 +14,7 @@
 using namespace TR_TARGET;
 
 // To be raised whenever a function or structure below changes its meaning.
-TR_EXPORT int tr_abi() { return 5; }
+TR_EXPORT int tr_abi() { return 6; }
 
 TR_EXPORT const char* tr_target() { return TR_NAME(TR_TARGET); }
 

@@ -16,7 +16,7 @@ from typing import Any
 from treering._errors import UserError, nearest
 
 # Of what isa.cpp exports; raised together with `tr_abi` there.
-ABI = 5
+ABI = 6
 TARGETS = ("avx512bf16", "avx512", "avx2", "portable")
 FOLDER = Path(__file__).parent
 _NOT_BUILT = FOLDER / "not_built.txt"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from treering.kernels.native import library
+from treering.kernels.native import library, room
 from treering.kernels.native.computation import Computation, Shapes
 
 _P = ctypes.c_void_p
@@ -60,19 +60,19 @@ class _StepBack(ctypes.Structure):
 
 
 library.declare("tr_step_forward", StepCall=_StepCall)
-library.declare("tr_step_once", _I, _I, _F, _S, _S, _S, *[_P] * 10)
+library.declare("tr_step_once", _I, _I, _F, _S, _S, _S, *[_P] * 17, _S, _F)
 library.declare("tr_step_backward", StepCall=_StepCall, StepBack=_StepBack)
 
 
 class Parts(NamedTuple):
     """A cell's parameters as the kernel wants them.
 
-    w_x (S * H, I), w_h (S * H, H); bias (S * H,) in the order of the kernel's accumulators;
-    extra: what else its step multiplies or adds, rows of H.
+    w_x (S * H, I), w_h (S * H, H) where h meets a matrix; bias (S * H,) in the order of the
+    kernel's accumulators; extra: what else its step multiplies or adds, rows of H.
     """
 
     w_x: Tensor
-    w_h: Tensor
+    w_h: Tensor | None
     bias: Tensor | None = None
     extra: Tensor | None = None
 
@@ -94,6 +94,8 @@ class Kind(IntEnum):
     NORMED_GRU = 16
     NORMED_RNN = 17
     NORMED_QL_LSTM = 18
+    MIN_GRU = 21
+    MIN_LSTM = 22
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,8 @@ class Form:
     backward. parts: its parameters as differentiable functions of the cell's. memory: whether the
     state has a c beside h. zoneout: share of the old state in the new one. block_size: steps
     after which the state at the block's start is added; if not 0 the state ends in that start
-    (B, H) and the steps since then (B, 1).
+    (B, H) and the steps since then (B, 1). alpha: of an additive skip that has no weight. joined:
+    whether one token, too, needs the weights as `parts` makes them.
     """
 
     kind: int
@@ -115,6 +118,8 @@ class Form:
     normed: bool = False
     zoneout: float = 0.0
     block_size: int = 0
+    alpha: float = 0.0
+    joined: bool = False
 
     def row_size(self, hidden_size: int) -> int:
         """Numbers kept of a token: whole registers of every target."""
@@ -133,7 +138,7 @@ def _plain_parts(weights: Weights) -> Parts:
 def lstm(normed: bool = False) -> Form:
     """i, f, g, o and a memory."""
     if normed:
-        return Form(Kind.NORMED_LSTM, 8, _normed(_plain_parts), normed=True)
+        return Form(Kind.NORMED_LSTM, 8, _normed(_plain_parts), normed=True, joined=True)
     return Form(Kind.LSTM, 4, _plain_parts)
 
 
@@ -141,7 +146,7 @@ def gru(normed: bool = False) -> Form:
     """r, z, n; x's and h's share of n are accumulated apart."""
     if normed:
         parts = _normed(_gru_parts, x_order=(2, 0, 1), accumulators=4)
-        return Form(Kind.NORMED_GRU, 6, parts, memory=False, normed=True)
+        return Form(Kind.NORMED_GRU, 6, parts, memory=False, normed=True, joined=True)
     return Form(Kind.GRU, 4, _gru_parts, memory=False)
 
 
@@ -161,7 +166,9 @@ def rnn(nonlinearity: str, normed: bool = False) -> Form:
     relu = nonlinearity == "relu"
     if normed:
         parts = _normed(_plain_parts)
-        return Form(Kind.NORMED_RNN, 2, parts, options=relu, memory=False, normed=True)
+        return Form(
+            Kind.NORMED_RNN, 2, parts, options=relu, memory=False, normed=True, joined=True
+        )
     return Form(Kind.RNN, 1, _plain_parts, options=relu, memory=False)
 
 
@@ -174,17 +181,25 @@ class Skip(NamedTuple):
     block_size: int
 
     @property
-    def options(self) -> int:
-        return self.bounded | 2 * (self.skip == "none") | 4 * (self.skip == "input")
+    def form(self) -> dict[str, Any]:
+        """What a `Form` says of it."""
+        without, of_input = self.skip == "none", self.skip == "input"
+        return {
+            "options": self.bounded | 2 * without | 4 * of_input,
+            "block_size": self.block_size,
+            "alpha": 0.0 if without else self.alpha,
+            "joined": of_input,
+        }
 
 
 def ql_lstm(blocks: int, skip: Skip, normed: bool = False) -> Form:
     """Four gates from 1, 2 or 4 shared blocks."""
     parts = _ql_parts(4, blocks, skip)
     offset = {1: 0, 2: 1, 4: 2}[blocks]
-    of_skip: dict[str, Any] = {"options": skip.options, "block_size": skip.block_size}
+    of_skip = skip.form
     if normed:
         parts = _with_alpha(skip, 2 * blocks, _normed(parts))
+        of_skip["joined"] = True
         return Form(Kind.NORMED_QL_LSTM + offset, 2 * blocks, parts, normed=True, **of_skip)
     return Form(Kind.QL_LSTM + offset, blocks, _with_alpha(skip, blocks, parts), **of_skip)
 
@@ -195,10 +210,9 @@ def ql_gru(blocks: int, skip: Skip) -> Form:
         Kind.QL_GRU + blocks - 1,
         2 * blocks,
         _with_alpha(skip, 2 * blocks, _ql_parts(3, blocks, skip, apart=True)),
-        # A skip of 0 leaves a GRU's update: there is no other without one.
-        options=skip.options,
         memory=False,
-        block_size=skip.block_size,
+        # A skip of 0 leaves a GRU's update: there is no other without one.
+        **skip.form,
     )
 
 
@@ -208,9 +222,8 @@ def ql_rnn(blocks: int, skip: Skip) -> Form:
         Kind.QL_RNN + blocks - 1,
         blocks,
         _with_alpha(skip, blocks, _ql_parts(2, blocks, skip)),
-        options=skip.options,
         memory=False,
-        block_size=skip.block_size,
+        **skip.form,
     )
 
 
@@ -225,7 +238,7 @@ def _ql_parts(gates: int, blocks: int, skip: Skip, apart: bool = False) -> Parts
         H = w_hh.shape[1]
         scale, shift = weights.get("gate_scale"), weights.get("gate_bias")
         if "alpha" not in weights:
-            past = w_hh.new_full((1,), 0.0 if skip.skip == "none" else skip.alpha)
+            past = w_hh.new_full((1,), skip.form["alpha"])
         else:
             past = torch.sigmoid(weights["alpha"]) if skip.bounded else weights["alpha"]
         extra = (
@@ -248,6 +261,7 @@ def _with_alpha(skip: Skip, accumulators: int, parts: PartsOf) -> PartsOf:
 
     def wider(weights: Weights) -> Parts:
         w_x, w_h, bias, extra = parts(weights)
+        assert w_h is not None
         if bias is None:
             bias = w_h.new_zeros(accumulators * w_h.shape[1])
         w_x = torch.cat((w_x, weights["weight_alpha"]))
@@ -265,6 +279,7 @@ def _normed(
 
     def normed(weights: Weights) -> Parts:
         w_x, w_h, bias, extra = parts(weights)
+        assert w_h is not None
         H = w_h.shape[1]
         gain_x = weights["gain_ih"]
         if x_order is not None:
@@ -277,6 +292,20 @@ def _normed(
         return Parts(w_x, w_h, None, torch.cat(rows))
 
     return normed
+
+
+def min_gru() -> Form:
+    """A gate and a candidate of the input alone."""
+    return Form(Kind.MIN_GRU, 2, _of_input, memory=False)
+
+
+def min_lstm() -> Form:
+    """Two gates that share 1 between them, and a candidate, of the input alone."""
+    return Form(Kind.MIN_LSTM, 3, _of_input, memory=False)
+
+
+def _of_input(weights: Weights) -> Parts:
+    return Parts(weights["weight_ih"], None, weights.get("bias_ih"))
 
 
 def nonlinear_gate_lstm(gates: Sequence[int]) -> Form:
@@ -347,8 +376,8 @@ class Sequences(Computation):
         kept = []
         if keep:
             # Gates last: what was kept of them becomes the gradients of the pre-activations.
-            kept = [given.x.new_empty(T, B, H)] if self.form.memory else []
-            kept += [given.x.new_empty(T, B, self.form.row_size(H))]
+            kept = [room.empty((T, B, H), given.x)] if self.form.memory else []
+            kept += [room.empty((T, B, self.form.row_size(H)), given.x)]
         return found, kept
 
     def forward(self, tensors: Sequence[Tensor], keep: bool) -> tuple[list[Tensor], list[Tensor]]:
@@ -466,15 +495,30 @@ def once(
     before, after = [f.data_ptr() for f in state], [f.data_ptr() for f in last]
     entering, I, leaving = x.data_ptr(), x.shape[1], y.data_ptr()  # noqa: E741
     for of_layer in weights:
-        w_x, w_h, bias, extra = form.parts(of_layer)
+        # The tensors must live until the kernel is done, so they have a name.
+        found = _joined(form, of_layer) if form.joined else [of_layer.get(n) for n in _APART]
+        alpha = found[-1]
         one_step(
             *(form.kind, form.options, form.zoneout, B, I, H, entering, before[0], before[-1]),
-            *(w_x.data_ptr(), w_h.data_ptr(), _at(bias), _at(extra)),
-            *(leaving, after[0], after[-1]),
+            *(leaving, after[0], after[-1], *[t if t is None else t.data_ptr() for t in found]),
+            *(0 if alpha is None else alpha.numel(), form.alpha),
         )
         entering, I, leaving = leaving, H, leaving + apart  # noqa: E741
         before, after = [at + apart for at in before], [at + apart for at in after]
     return y[-1], last
+
+
+_APART = (
+    *("weight_ih", "weight_hh", "weight_relu_ih", "weight_relu_hh", "bias_ih", "bias_hh"),
+    *("", "", "gate_scale", "gate_bias", "alpha"),
+)
+"""A cell's weights as `OnceWeights` of step_forward.h takes them, those that it has."""
+
+
+def _joined(form: Form, weights: Weights) -> list[Tensor | None]:
+    """The same from `Parts`, where a weight of the cell is no block of the kernel's."""
+    w_x, w_h, bias, extra = form.parts(weights)
+    return [w_x, w_h, None, None, None, None, bias, extra, None, None, None]
 
 
 def _call(

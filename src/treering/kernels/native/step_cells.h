@@ -96,6 +96,59 @@ struct RNNStep : StepDefaults {
   }
 };
 
+// Gates of the input alone, so h meets no matrix.
+struct MinGRUStep : StepDefaults {
+  static constexpr int S = 2, UV = 2, SX = 2, SH = 0, KEPT = 2;
+  static constexpr bool DIRECT = true;
+
+  static After forward(const Given& g, Blocks z, Blocks kept) {
+    if (kept) kept.put(0, z[0]), kept.put(1, z[1]);
+    // Shares of the old h and of the candidate, each with its own digits.
+    return {sigmoid(-z[0]) * g.h + sigmoid(z[0]) * z[1]};
+  }
+
+  static Past backward(const Given& g, Blocks kept, const After&, const Reaching& d, V*) {
+    const V keep = sigmoid(-kept[0]), take = sigmoid(kept[0]);
+    kept.put(0, d.h * (kept[1] - g.h) * keep * take);
+    kept.put(1, d.h * take);
+    return {d.h * keep};
+  }
+};
+
+// Accumulators f, i and the candidate; f and i are normalised to sum up to 1.
+struct MinLSTMStep : StepDefaults {
+  static constexpr int S = 3, UV = 1, SX = 3, SH = 0, KEPT = 3;
+  static constexpr bool DIRECT = true;
+
+  // 1 / sigmoid of both gates, by a common factor that leaves nothing infinite, gives their shares.
+  struct Shares {
+    V keep, take;
+    explicit Shares(Blocks z) {
+      const V f = -bounded(z[0], 1e30f), i = -bounded(z[1], 1e30f), most_of = most(most(f, i), V{});
+      const V one = exp_bounded(-bounded(most_of, 87.0f));
+      const V of_f = one + exp_bounded(bounded(f - most_of, 87.0f));
+      const V of_i = one + exp_bounded(bounded(i - most_of, 87.0f));
+      const V both = all(1.0f) / (of_f + of_i);
+      keep = of_i * both, take = of_f * both;
+    }
+  };
+
+  static After forward(const Given& g, Blocks z, Blocks kept) {
+    for (int s = 0; kept && s < 3; s++) kept.put(s, z[s]);
+    const Shares k(z);
+    return {k.keep * g.h + k.take * z[2]};
+  }
+
+  static Past backward(const Given& g, Blocks kept, const After&, const Reaching& d, V*) {
+    const Shares k(kept);
+    const V moved = d.h * (g.h - kept[2]) * k.keep * k.take;
+    kept.put(0, moved * sigmoid(-kept[0]));
+    kept.put(1, -moved * sigmoid(-kept[1]));
+    kept.put(2, d.h * k.take);
+    return {d.h * k.keep};
+  }
+};
+
 // The additive skip of the QL cells: keep * h + (1 - keep) * candidate + alpha * h.
 struct Skip {
   static constexpr int BOUNDED = 1, NO_SKIP = 2, FROM_INPUT = 4;

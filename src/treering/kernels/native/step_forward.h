@@ -7,6 +7,7 @@
 //
 // Legend: B batch, T time, I input, H hidden, HP hidden rounded up to vectors, S accumulators.
 #pragma once
+#include "rows.h"
 #include "step.h"
 
 namespace TR_TARGET {
@@ -249,11 +250,28 @@ class StepForward {
   std::vector<float> packed;
 };
 
-// One token, few rows: weights are read as they are, for packing them would take longer.
+// A cell's weights as its layer has them, for one token: joining them would take longer than it.
+struct OnceWeights {
+  // [0] the gates' blocks, [1] what follows them, or nullptr.
+  const float *w_x[2], *w_h[2];
+  const float *bias_x, *bias_h;  // the gates', in the order of the matrices; or
+  const float* bias;             // in the order of the accumulators, for all
+  const float* extra;            // (EXTRA, H); or what it is made of:
+  const float *scale, *shift, *alpha;
+  size_t alphas;      // numbers in alpha, 1 or H
+  float alpha_value;  // without alpha
+};
+
+// One token, few rows.
 class StepOnce {
  public:
-  StepOnce(const StepCall& call, const ForwardKernel& k)
-      : at(call, k.layout), t(call), kernel(k), cell(at.cell) {}
+  StepOnce(StepCall& call, const OnceWeights& weights, const ForwardKernel& k)
+      : made(extra_of(call, weights, k.layout)),
+        at(pointed(call, weights), k.layout),
+        t(call),
+        w(weights),
+        kernel(k),
+        cell(at.cell) {}
 
   void run() {
     at.alphas_of(0);
@@ -272,62 +290,56 @@ class StepOnce {
   }
 
  private:
+  // Blocks of the first matrix; what follows has no bias of its own.
+  static constexpr int GATES = 4;
+
+  static std::vector<float> extra_of(const StepCall& t, const OnceWeights& w,
+                                     const StepLayout& cell) {
+    if (w.extra || cell.ALPHA < 0) return {};
+    std::vector<float> all_of(cell.EXTRA * t.H);
+    float* out = all_of.data();
+    const size_t count = cell.ALPHA / 2 * t.H;
+    auto put = [&](const float* from, float otherwise) {
+      from ? std::copy_n(from, count, out) : std::fill_n(out, count, otherwise);
+      out += count;
+    };
+    put(w.scale, 1.0f), put(w.shift, 0.0f);
+    for (size_t i = 0; i < t.H; i++) {
+      out[i] = w.alpha ? w.alpha[t.H == w.alphas ? i : 0] : w.alpha_value;
+      if (w.alpha && t.options & Skip::BOUNDED) out[i] = sigmoid(all(out[i]))[0];
+    }
+    return all_of;
+  }
+
+  const StepCall& pointed(StepCall& call, const OnceWeights& weights) const {
+    call.weights = {weights.w_x[0], weights.w_h[0], weights.bias,
+                    made.empty() ? weights.extra : made.data()};
+    return call;
+  }
+
   V accumulator(int s, const Units& units, size_t b) const {
-    V sums[W] = {};
-    if (s < cell.SX) add(sums, t.weights.w_x, cell.x_blocks[s], units, t.x + b * t.I, t.I);
+    RowSums sums;
+    V bias = w.bias ? units.get(w.bias + s * t.H) : V{};
+    if (s < cell.SX)
+      meet(sums, bias, w.w_x, w.bias_x, cell.x_blocks[s], units, t.x + b * t.I, t.I);
     if (s >= cell.OH && s < cell.OH + cell.SH)
-      add(sums, t.weights.w_h, s - cell.OH, units, t.h_first + b * t.H, t.H);
-    V z = across(sums);
+      meet(sums, bias, w.w_h, w.bias_h, s - cell.OH, units, t.h_first + b * t.H, t.H);
     // Beyond the last unit there must be 0, which layer norm counts on.
-    if (units.count < W) {
-      float part[W];
-      store(part, z);
-      z = load_part(part, units.count);
-    }
-    return t.weights.bias ? z + units.get(t.weights.bias + s * t.H) : z;
+    return sums.across(units.count) + bias;
   }
 
-  // sums[j] += the products of v with the row of unit j, lane by lane.
-  void add(V (&sums)[W], const float* matrix, int block, const Units& units, const float* v,
-           size_t K) const {
-    const float* rows[W];
-    for (size_t j = 0; j < W; j++)
-      rows[j] = matrix + (block * t.H + units.at + std::min(j, units.count - 1)) * K;
-    size_t k = 0;
-    for (; k + W <= K; k += W) {
-      const V part = load(v + k);
-      for (size_t j = 0; j < W; j++) sums[j] += part * load(rows[j] + k);
-    }
-    if (k < K) {
-      const V part = load_part(v + k, K - k);
-      for (size_t j = 0; j < W; j++) sums[j] += part * load_part(rows[j] + k, K - k);
-    }
+  void meet(RowSums& sums, V& bias, const float* const (&w)[2], const float* of_blocks, int block,
+            const Units& units, const float* v, size_t K) const {
+    const bool beyond = w[1] && block >= GATES;
+    const float* rows = beyond ? w[1] + (block - GATES) * t.H * K : w[0] + block * t.H * K;
+    sums.add(rows + units.at * K, K, units.count, v, K);
+    if (of_blocks && !beyond) bias += units.get(of_blocks + block * t.H);
   }
 
-  // The sum of vector j in lane j: halves of two vectors are added until one is left.
-  static V across(V (&v)[W]) {
-#if defined(__clang__)  // which knows shuffles of constants alone
-    for (size_t j = 1; j < W; j++)
-      for (size_t lane = 1; lane < W; lane++) v[j][0] += v[j][lane];
-    for (size_t lane = 1; lane < W; lane++) v[0][0] += v[0][lane];
-    for (size_t j = 1; j < W; j++) v[0][j] = v[j][0];
-#else
-    for (size_t step = W / 2; step > 0; step /= 2) {
-      VI here, there;
-      for (size_t lane = 0; lane < W; lane++) {
-        here[lane] = lane & step ? lane + W : lane;
-        there[lane] = lane & step ? lane - step + W : lane + step;
-      }
-      for (size_t i = 0; i < step; i++)
-        v[i] = __builtin_shuffle(v[i], v[i + step], here) +
-               __builtin_shuffle(v[i], v[i + step], there);
-    }
-#endif
-    return v[0];
-  }
-
+  const std::vector<float> made;
   Step at;
   const StepCall& t;
+  const OnceWeights& w;
   const ForwardKernel& kernel;
   const StepLayout& cell;
 };

@@ -53,6 +53,8 @@ inline const StepKernel& kernel(int kind) {
       kernel_of<Normed<MemoryStep<QLGates<1>>>>(),
       kernel_of<Normed<MemoryStep<QLGates<2>>>>(),
       kernel_of<Normed<MemoryStep<QLGates<4>>>>(),
+      kernel_of<MinGRUStep>(),
+      kernel_of<MinLSTMStep>(),
   };
   return kernels[kind];
 }
@@ -61,8 +63,8 @@ inline void step_forward(const StepCall& call) {
   StepForward(call, kernel(call.kind).forward).run();
 }
 
-inline void step_once(const StepCall& call) {
-  StepOnce(call, kernel(call.kind).forward).run();
+inline void step_once(StepCall& call, const OnceWeights& weights) {
+  StepOnce(call, weights, kernel(call.kind).forward).run();
 }
 
 inline void step_backward(const StepCall& call, const StepBack& back) {

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from treering.kernels.native import library
+from treering.kernels.native import library, room
 from treering.kernels.native.computation import Computation, Shapes
 
 _P = ctypes.c_void_p
@@ -164,15 +164,13 @@ class Merging(Computation):
         if not keep:
             return found, []
         M, slot = len(given.left), self.form.slot(self.dtype)
-        return found, [*self._pools(given), given.x.new_empty(M, slot, H, dtype=self.dtype)]
+        return found, [*self._pools(given), room.empty((M, slot, H), given.x, self.dtype)]
 
     def _pools(self, given: Given) -> list[Tensor]:
-        return self._fields(given, _rows(given) + given.left.shape[0])
-
-    def _fields(self, given: Given, rows: int) -> list[Tensor]:
         H, _ = _sizes(self.form, given.weights)
+        rows = _rows(given) + given.left.shape[0]
         dtypes = self.form.dtypes_of_fields(self.dtype)
-        return [given.x.new_empty(rows, H, dtype=dtype) for dtype in dtypes]
+        return [room.empty((rows, H), given.x, dtype) for dtype in dtypes]
 
     def _rounded(self, given: Given) -> Given:
         """With x and the weights as they are multiplied."""
@@ -210,7 +208,11 @@ class Merging(Computation):
         needed = iter(wanted)
         dx = torch.empty(given.x.shape, dtype=self.dtype) if next(needed) else None
         # The kernel writes gradients of carried rows whether or not anybody wants them.
-        of_carried = self._fields(given, _rows(given) - len(given.x))
+        H, _ = _sizes(self.form, given.weights)
+        of_carried = [
+            given.x.new_empty(_rows(given) - len(given.x), H, dtype=dtype)
+            for dtype in self.form.dtypes_of_fields(self.dtype)
+        ]
         carried_wanted = [next(needed) for _ in given.carried]
         dw = [
             torch.zeros(w.shape, dtype=torch.float32) if w is not None and next(needed) else None
