@@ -4,7 +4,7 @@ Legend: B batch, T time.
 """
 
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -93,7 +93,7 @@ def _run(call: Call, native: bool) -> tuple[Any, State]:
     if not native:
         pool = program.execute(cell, w, x, carried, *rounds, merges.ends)
         return program.answer(call, merges, program.taken(merges.wanted(call.carry), pool))
-    names = _names(sum(name.startswith("weight_") for name in w))
+    names = names_of(sum(name.startswith("weight_") for name in w))
     wanted = merges.wanted(call.carry)
     present = tuple(name in w for name in names)
     computation = _Merging(cell, carried is not None, present, len(wanted), product_dtype(call))
@@ -107,10 +107,11 @@ def _run(call: Call, native: bool) -> tuple[Any, State]:
     return program.answer(call, merges, parts)
 
 
-def _names(matrices: int) -> list[str]:
+@lru_cache(maxsize=16)
+def names_of(matrices: int) -> tuple[str, ...]:
     """Leaf, merge and the refinements, a matrix and a bias each."""
     parts = ["leaf", "merge", *(f"refine{r}" for r in range(matrices - 2))]
-    return [f"{kind}_{part}" for part in parts for kind in ("weight", "bias")]
+    return tuple(f"{kind}_{part}" for part in parts for kind in ("weight", "bias"))
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class _Merging(native_tree.Merging):
         return _FORMS[type(self.cell)]
 
     def by_operators(self, given: native_tree.Given) -> list[Tensor]:
-        names = _names(len(given.weights) // 2)
+        names = names_of(len(given.weights) // 2)
         weights = {n: t for n, t in zip(names, given.weights, strict=True) if t is not None}
         carried = self.cell.state_type(*given.carried) if self.carries else None
         rounds = given.left, given.right, given.round_end.tolist()
@@ -153,6 +154,12 @@ _FORMS: dict[type[Cell], native_tree.Form] = {
     PRLSTMCell: native_tree.PR_LSTM,
     PRRNNCell: native_tree.PR_RNN,
 }
+
+
+def form_of(cell: Cell) -> native_tree.Form | None:
+    """How the kernel knows this cell."""
+    return _FORMS.get(type(cell))
+
 
 KERNELS = (
     *(

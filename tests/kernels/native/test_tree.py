@@ -191,6 +191,61 @@ def test_only_what_is_asked_for(cell: str):
     assert len(wanted) == 2 + 6
 
 
+class TestOneToken:
+    """`step` without gradients, which goes another way."""
+
+    @both_cells
+    @pytest.mark.parametrize("options", [{}, {"bias": False}, {"R": 0}, {"num_layers": 2}])
+    @pytest.mark.parametrize(("H", "batch"), [(7, 3), (64, 1), (50, 16)])
+    def test_a_stream(self, cell: str, options: dict[str, Any], H: int, batch: int):
+        """Each token and all that is carried on, as the reference has them."""
+        layer, x = build(cell, 5, H, **options), torch.randn(18, batch, 5)
+        with torch.no_grad():
+            whole, _ = layer(x)
+            _, state = layer.step(x[0])
+            right = state
+            for t in range(1, len(x)):
+                assert layer._step_once(x[t], state) is not None
+                y, state = layer.step(x[t], state)
+                with tr.use_kernels("reference"):
+                    _, right = layer.step(x[t], right)
+                torch.testing.assert_close(y, whole[t], rtol=1e-5, atol=2e-6)
+                torch.testing.assert_close(state, right, rtol=1e-5, atol=2e-6)
+
+    @both_cells
+    def test_sequences_that_are_not_equally_long(self, cell: str):
+        layer, x = build(cell, 5, 9), torch.randn(9, 4, 5)
+        lengths = torch.tensor([1, 9, 4, 7])
+        with torch.no_grad():
+            _, state = layer(x, lengths=lengths)
+            y, after = layer.step(x[0], state)
+            with tr.use_kernels("reference"):
+                right = layer.step(x[0], state)
+        torch.testing.assert_close((y, after), right, rtol=1e-5, atol=2e-6)
+
+    @both_cells
+    def test_every_doubt_takes_the_long_way(self, cell: str):
+        layer, x = build(cell, 3, 4), torch.randn(2, 3)
+        _, state = layer(torch.randn(5, 2, 3))
+        with torch.no_grad():
+            state = map_tensors(Tensor.detach, state)
+
+            def simple(x: Tensor = x, state: Any = state, layer: Recurrent = layer) -> bool:
+                return layer._step_once(x, state) is not None
+
+            assert simple()
+            assert not simple(x=x.double())
+            assert not simple(x=x[:1])
+            assert not simple(state=tuple(state))
+            assert not simple(state=state._replace(length=state.length[:, :1]))
+            assert not simple(state=state._replace(length=-state.length))
+            assert not simple(state=state._replace(length=state.length + 3))
+            assert not simple(state=state._replace(blocks=state.blocks[:0]))
+            assert not simple(layer=build(cell, 3, 4, schedule=tr.Tree("left")))
+            with tr.use_kernels("reference"):
+                assert not simple()
+
+
 @both_cells
 @pytest.mark.parametrize("target", library.TARGETS)
 @pytest.mark.parametrize("batch", [1, 9])

@@ -2,6 +2,7 @@
 // differences of those, along a direction in which every input and weight moves.
 //
 // Legend: N rows before the first merge, M merges, I input, H hidden, R refinements.
+#include "tree_once.h"
 #include "trees.h"
 
 #include <atomic>
@@ -156,6 +157,77 @@ void check(const Kind& kind, const Program& p, size_t I, size_t H, int R, bool b
   }
 }
 
+// T tokens of B sequences, of which sequence b has carried `before[b]` tokens already, one by one;
+// beside the states of those sequences' prefixes, whose merges are written down.
+void one_by_one(const Kind& kind, std::vector<int64_t> lengths, size_t T, size_t I, size_t H,
+                int R, bool bias) {
+  const size_t B = lengths.size(), K = 5;
+  const float scale = 1 / std::sqrt(static_cast<float>(H));
+  Inputs in{numbers(B * T * I), {}, {}};
+  for (auto [rows, columns] : {std::pair(kind.leaf * H, I), std::pair(kind.merge * H, 2 * H)}) {
+    in.push_back(numbers(rows * columns, scale));
+    in.push_back(numbers(bias ? rows : 0));
+  }
+  std::vector<const float*> w_refine, b_refine;
+  for (int r = 0; r < R; r++) {
+    in.push_back(numbers(kind.refine * H * H, scale));
+    in.push_back(numbers(bias ? kind.refine * H : 0));
+  }
+  for (int r = 0; r < R; r++)
+    w_refine.push_back(at(in[7 + 2 * r])), b_refine.push_back(at(in[8 + 2 * r]));
+  // Carried blocks and folds may be any states; rows of the program behind the tokens.
+  const size_t N = B * T + 2 * B * K;
+  for (int field : {1, 2}) in[field] = numbers(field == 1 || kind.memory ? 2 * B * K * H : 0);
+  Program p(B * T, 2 * B * K, 0, 1);
+  std::vector<size_t> blocks(B * K), folds(B * K), wanted;
+  for (size_t k = 0; k < B * K; k++) blocks[k] = B * T + k, folds[k] = B * T + B * K + k;
+  auto merged = [&](size_t left, size_t right) {
+    p.left.push_back(static_cast<int32_t>(left)), p.right.push_back(static_cast<int32_t>(right));
+    return N + p.left.size() - 1;
+  };
+  Exact in64;
+  for (const auto& v : in) in64.emplace_back(v.begin(), v.end());
+  std::vector<int64_t> counts = lengths;
+  for (size_t t = 0; t < T; t++)
+    for (size_t b = 0; b < B; b++) {
+      size_t row = b * T + t, k = 0;
+      const int64_t n = counts[b]++;
+      for (; n >> k & 1; k++) row = merged(blocks[b * K + k], row);
+      blocks[b * K + k] = row;
+      if (n >> k >> 1) row = merged(folds[b * K + k + 1], row);
+      for (size_t below = 0; below <= k; below++) folds[b * K + below] = row;
+      wanted.push_back(row);
+    }
+  const Pool want = exact(kind, p, in64, I, H, R);
+
+  const size_t of_field = B * K * H, c = kind.memory ? of_field : 0;
+  auto part = [](const std::vector<float>& v, size_t begin, size_t count) {
+    return std::vector<float>(v.begin() + begin, v.begin() + begin + count);
+  };
+  // Blocks, then folds; h, then c.
+  std::vector<float> held[] = {part(in[1], 0, of_field), part(in[2], 0, c),
+                               part(in[1], of_field, of_field), part(in[2], c, c)};
+  for (size_t t = 0; t < T; t++) {
+    std::vector<float> x, y(B * H), next[4];
+    for (size_t b = 0; b < B; b++)
+      x.insert(x.end(), &in[0][(b * T + t) * I], &in[0][(b * T + t) * I] + I);
+    for (int k = 0; k < 4; k++) next[k].assign(held[k].size(), NAN);
+    tree_once({kind.number, R, B, I, H, x.data(), lengths.data(), {K, at(held[0]), at(held[1])},
+               {K, at(held[2]), at(held[3])}, {K, at(next[0]), at(next[1])},
+               {K, at(next[2]), at(next[3])}, y.data(), at(in[3]), at(in[4]), at(in[5]), at(in[6]),
+               w_refine.data(), b_refine.data()});
+    for (size_t b = 0; b < B; b++) {
+      lengths[b]++;
+      for (size_t j = 0; j < H; j++) {
+        const double off = y[b * H + j] - want.h[wanted[t * B + b]][j];
+        CHECK(std::fabs(off) <= 1e-5 * (1 + std::fabs(y[b * H + j])),
+              "token %zu of sequence %zu (H %zu R %d): %g off", t, b, H, R, off);
+      }
+    }
+    for (int k = 0; k < 4; k++) held[k] = next[k];
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -165,6 +237,9 @@ int main() {
       check(kind, Program(17, 0, 40, 13), 5, H, 2, false);
       check(kind, Program(3, 4, 6, 6), 1, H, 0, true);
     }
+    one_by_one(kind, {0, 3, 7}, 9, 3, 7, 1, true);
+    one_by_one(kind, {2}, 6, 17, 33, 2, false);
+    one_by_one(kind, {0}, 3, 1, 16, 0, true);
     check(kind, Program(130, 1, 130, 130), 17, 5, 1, true);
     check(kind, Program(0, 3, 5, 2), 2, 9, 3, true);
     check(kind, Program(3, 0, 0, 1), 2, 9, 1, true);

@@ -28,13 +28,14 @@ _free: deque[Tensor] = deque()
 
 
 def empty(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """`like.new_empty(shape, dtype=dtype)`. Its memory returns here when the last tensor on it dies.
+    """`like.new_empty(shape, dtype=dtype)`, on memory that returns here when nobody holds it.
 
     Only for tensors that no user sees: their storage cannot be resized.
     """
     dtype = like.dtype if dtype is None else dtype
     # Shapes of FakeTensors may be unknown, and must not be compared with anything.
-    if isinstance(like, FakeTensor) or _poisoned():
+    # Deterministic algorithms are promised fresh memory full of NaN.
+    if isinstance(like, FakeTensor) or torch.are_deterministic_algorithms_enabled():
         return like.new_empty(shape, dtype=dtype)
     count = math.prod(shape)
     size = count * dtype.itemsize
@@ -45,14 +46,6 @@ def empty(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) 
     # The tensor holds on to the lease, and nothing else does.
     weakref.finalize(lease, _returned, memory).atexit = False
     return torch.frombuffer(lease, dtype=dtype, count=count).view(*shape)
-
-
-def _poisoned() -> bool:
-    """Whether PyTorch has been told to fill fresh memory with NaN."""
-    return (
-        torch.are_deterministic_algorithms_enabled()
-        and torch.utils.deterministic.fill_uninitialized_memory
-    )
 
 
 def _taken(size: int) -> Tensor:

@@ -166,9 +166,7 @@ def rnn(nonlinearity: str, normed: bool = False) -> Form:
     relu = nonlinearity == "relu"
     if normed:
         parts = _normed(_plain_parts)
-        return Form(
-            Kind.NORMED_RNN, 2, parts, options=relu, memory=False, normed=True, joined=True
-        )
+        return Form(Kind.NORMED_RNN, 2, parts, options=relu, memory=False, normed=True, joined=True)
     return Form(Kind.RNN, 1, _plain_parts, options=relu, memory=False)
 
 

@@ -55,6 +55,7 @@ _SUFFIX = {torch.float32: "", torch.bfloat16: "_bf16"}
 for _suffix in _SUFFIX.values():
     library.declare(f"tr_tree_forward{_suffix}", TreeCall=_Call)
     library.declare(f"tr_tree_backward{_suffix}", TreeCall=_Call, TreeBack=_Back)
+library.declare("tr_tree_once", ctypes.c_int, ctypes.c_int, *[_S] * 5, *[_P] * 17)
 
 
 class Form(NamedTuple):
@@ -235,6 +236,45 @@ class Merging(Computation):
         given: Any = self.given(cast(Any, shapes))
         leaf, *merged = (math.prod(matrix) for matrix in given.weights[::2])
         return 2 * (given.x[0] * leaf + given.left[0] * sum(merged))
+
+
+def once(
+    one_token: Any,
+    form: Form,
+    x: Tensor,
+    carried: Sequence[Tensor],
+    length: Tensor,
+    room_for: int,
+    weights: Sequence[Sequence[Tensor | None]],
+) -> tuple[Tensor, list[Tensor]]:
+    """One token onto balanced trees that lie on each other, without gradients, at little expense.
+
+    x: (B, I); carried: the blocks' fields (L, B, K, H), then the folds'; length: (L, B) tokens
+    before; room_for: blocks that the state has room for afterwards; weights: each layer's, in the
+    order of `Merging`. All contiguous, float32, on the CPU. one_token: the library's function.
+    Returns h of the last layer (B, H) and what is carried on.
+    """
+    L, B, K, H = carried[0].shape
+    y = x.new_empty(L, B, H)
+    after = list(x.new_empty(len(carried), L, B, room_for, H).unbind())
+    fields, number = form.fields, x.element_size()
+    entering, I, leaving = x.data_ptr(), x.shape[1], y.data_ptr()  # noqa: E741
+    for level, of_layer in enumerate(weights):
+        old, new = (
+            [field.data_ptr() + number * level * B * slots * H for field in state]
+            for state, slots in ((carried, K), (after, room_for))
+        )
+        if fields == 1:
+            old, new = ([state[0], None, state[1], None] for state in (old, new))
+        leaf_and_merge, refinements = of_layer[:4], of_layer[4:]
+        one_token(
+            *(form.kind, len(refinements) // 2, B, I, H, K, room_for, entering),
+            *(length.data_ptr() + length.element_size() * level * B, *old, *new, leaving),
+            *map(_at, leaf_and_merge),
+            *(_pointers(refinements[::2]), _pointers(refinements[1::2])),
+        )
+        entering, I, leaving = leaving, H, leaving + number * B * H  # noqa: E741
+    return y[-1], after
 
 
 def _taken(pool: Tensor, rows: Tensor) -> Tensor:
