@@ -34,7 +34,7 @@ def measured(name: str, **others: Any) -> Comparison:
 
 
 @pytest.mark.parametrize(
-    "name", ["lstm-train", "lstm-infer", "ql-lstm-train", "step-gru", "step-pr-lstm"]
+    "name", ["lstm-train", "lstm-infer", "ql-lstm-train", "step-gru-own", "step-pr-lstm"]
 )
 def test_a_row(name: str):
     one = measured(name)

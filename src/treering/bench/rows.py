@@ -113,17 +113,13 @@ def _trees() -> Iterator[Row]:
 
 
 def _streams() -> Iterator[Row]:
+    group = f"one token at a time, {STREAM}, beside nn.LSTM called with T = 1"
     for name in layers.names():
-        peer = GRU if name.endswith("gru") else RNN if name.endswith("rnn") else LSTM
-        same = layers.get(name).cell_type.torch_equivalent is peer.kind
-        yield Row(
-            f"step-{name}",
-            f"one token at a time, {STREAM}, beside nn.LSTM (nn.GRU, nn.RNN) called with T = 1",
-            STREAM.case(name, "step"),
-            peer,
-            3.0,
-            note="" if same else OTHER_FUNCTION,
-        )
+        note = "" if name == "lstm" else OTHER_FUNCTION
+        yield Row(f"step-{name}", group, STREAM.case(name, "step"), LSTM, 3.0, note=note)
+    group = f"one token at a time, {STREAM}, beside the same layer of PyTorch"
+    for name, peer in (("gru", GRU), ("rnn", RNN)):
+        yield Row(f"step-{name}-own", group, STREAM.case(name, "step"), peer, 1.0)
 
 
 def _memory() -> Iterator[Row]:

@@ -106,7 +106,18 @@ Found computed(const Kind& kind, const Program& p, const Inputs& given,
   const auto h_alone = as_floats(h), c_alone = c;
   std::vector<E> slots(M * kind.slot * H, converted(NAN, E{}));
   call.slots = at(slots);
+  const int64_t rows_wanted[] = {static_cast<int64_t>(N + M) - 1, -1, 0};
+  std::vector<E> h_wanted(3 * H, converted(NAN, E{}));
+  std::vector<float> c_wanted(kind.memory ? 3 * H : 0, NAN);
+  const TreeWanted<E> wanted{3, rows_wanted, at(h_wanted), at(c_wanted)};
+  call.parts = 1, call.wanted = &wanted;
   forward(call);
+  for (size_t k = 0; k < 3; k++)
+    for (size_t j = 0; j < H; j++) {
+      const size_t from = rows_wanted[k] * H + j;
+      CHECK(as_float(h_wanted[k * H + j]) == (k == 1 ? 0.0f : as_float(h[from])), "copy %zu", k);
+      CHECK(!kind.memory || c_wanted[k * H + j] == (k == 1 ? 0.0f : c[from]), "copy %zu of c", k);
+    }
   CHECK(as_floats(h) == h_alone && c == c_alone, "keeping what training needs changes the states");
 
   // Gradients of the first rows of the pool come from one source, the others from a second one.

@@ -58,7 +58,7 @@ struct StepBack {
   const float *dh_last, *dc_last, *dstart_last;  // (B, H) or nullptr
   float* dx;                                     // (T, B, I) or nullptr
   float *dh_first, *dc_first, *dstart_first;     // (B, H)
-  float *dw_x, *dw_h;                            // zeroed, or nullptr
+  float *dw_x, *dw_h;                            // or nullptr
   float* dbias;                                  // as the bias, or nullptr
   float* dextra;                                 // (EXTRA, H) or nullptr
 };

@@ -410,7 +410,7 @@ class Sequences(Computation):
         dx = blank(given.x, memory_format=torch.contiguous_format) if needs_x else None
         of_state = [torch.empty(field.shape) for field in given.state]
         of_parts = [
-            None if p is None or not p.requires_grad else torch.zeros(p.shape) for p in parts
+            None if p is None or not p.requires_grad else torch.empty(p.shape) for p in parts
         ]
         call, _held = _call(form, given, parts, outputs, kept, kept[0] if form.memory else None)
         dy = None if grads[0] is None else _rows(grads[0])

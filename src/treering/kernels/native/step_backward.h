@@ -32,6 +32,8 @@ class StepBackward {
         scratch(t.threads) {
     // Threads allocate nothing, or there would be nobody to tell that memory is short.
     for (auto& s : scratch) s.resize(outer_scratch({t.I, t.H}));
+    if (b.dw_x) std::fill_n(b.dw_x, (cell.SX * t.H + at.from_input()) * t.I, 0.0f);
+    if (b.dw_h) std::fill_n(b.dw_h, cell.SH * t.H * t.H, 0.0f);
     w_h.resize(packed_columns(cell.SH * HP, t.H));
     pack_padded(t.weights.w_h, t.H, t.H, ordered, cell.SH, w_h.data());
     if (b.dx) {

@@ -23,6 +23,15 @@
 
 namespace TR_TARGET {
 
+// Rows of the pool that are asked for, -1 for a row of zeros, and where copies of them go.
+template <class E>
+struct TreeWanted {
+  size_t count;
+  const int64_t* rows;  // (count)
+  E* h;                 // (count, H)
+  float* c;
+};
+
 template <class E>
 struct TreeCall {
   size_t given;  // leaves that are computed from x; the other rows up to N are in the pool
@@ -39,6 +48,8 @@ struct TreeCall {
   E* h;  // the pool, (N + M, H)
   float* c;
   E* slots;  // (M, tree_slot, H) for the backward pass, or nullptr
+  size_t parts;
+  const TreeWanted<E>* wanted;  // (parts)
 };
 
 // Gradients that reach the pool from outside: of rows that were copied from it.
@@ -59,7 +70,7 @@ struct TreeBack {
   E* dx;          // (given, I) or nullptr
   E* dh_carried;  // (N - given, H)
   float* dc_carried;
-  // Matrices zeroed; each may be nullptr.
+  // Each may be nullptr.
   float *dw_leaf, *db_leaf, *dw_merge, *db_merge;
   float* const* dw_refine;
   float* const* db_refine;
@@ -215,6 +226,20 @@ class TreeForward {
       barrier.wait();
       begin = end;
     }
+    for (size_t part = 0; part < t.parts; part++) copy(t.wanted[part], thread);
+  }
+
+  void copy(const TreeWanted<E>& wanted, int thread) const {
+    const Share mine = share(wanted.count, thread, t.threads);
+    auto put = [&](auto* out, const auto* from, size_t k) {
+      const int64_t row = wanted.rows[k];
+      row < 0 ? std::fill_n(out + k * t.H, t.H, std::decay_t<decltype(*out)>{})
+              : std::copy_n(from + row * t.H, t.H, out + k * t.H);
+    };
+    for (size_t k = mine.begin; k < mine.end; k++) {
+      put(wanted.h, t.h, k);
+      if (C::MEMORY) put(wanted.c, t.c, k);
+    }
   }
 
   void round(int thread, size_t begin, size_t end) {
@@ -288,6 +313,11 @@ class TreeBackward {
       of_refine.emplace_back(H, H, C::gates(1), t.w_refine[r]);
     }
     sums.resize((C::gates(0) + C::gates(2) + R * C::gates(1)) * H);
+    auto clear = [&](float* dw, int gates, size_t K) {
+      if (dw) std::fill_n(dw, gates * H * K, 0.0f);
+    };
+    clear(b.dw_leaf, C::gates(0), t.I), clear(b.dw_merge, C::gates(2), 2 * H);
+    for (int r = 0; r < R; r++) clear(b.dw_refine[r], C::gates(1), H);
     // Threads allocate nothing, or there would be nobody to tell that memory is short.
     for (auto& s : scratch)
       s.resize(std::max(outer_scratch<E>({H, H}), outer_scratch<E>({t.I})));

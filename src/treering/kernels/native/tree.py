@@ -20,6 +20,12 @@ _P = ctypes.c_void_p
 _S = ctypes.c_size_t
 
 
+class _Wanted(ctypes.Structure):
+    """`TreeWanted` in tree.h, field by field."""
+
+    _fields_ = (("count", _S), *((name, _P) for name in ("rows", "h", "c")))
+
+
 class _Call(ctypes.Structure):
     """`TreeCall` in tree.h, field by field."""
 
@@ -30,6 +36,7 @@ class _Call(ctypes.Structure):
         *((name, _P) for name in ("round_end", "left", "right", "x")),
         *((name, _P) for name in ("w_leaf", "b_leaf", "w_merge", "b_merge")),
         *((name, _P) for name in ("w_refine", "b_refine", "h", "c", "slots")),
+        *(("parts", _S), ("wanted", ctypes.POINTER(_Wanted))),
     )
 
 
@@ -185,9 +192,17 @@ class Merging(Computation):
         for pool, rows in zip(pools, given.carried, strict=False):
             pool[len(given.x) : _rows(given)] = rows
         call = _describe(self.form, self._rounded(given), pools, kept[-1] if keep else None)
+        # By the kernel's threads: PyTorch's would be awake, and in its way at the next call.
+        parts = [
+            [pool.new_empty(len(rows), pool.shape[1]) for pool in pools] for rows in given.wanted
+        ]
+        wanted = [
+            _Wanted(len(rows), *map(_at, (rows, *_both(part))))
+            for rows, part in zip(given.wanted, parts, strict=True)
+        ]
+        call.structure.parts, call.structure.wanted = len(wanted), (_Wanted * len(wanted))(*wanted)
         getattr(library.load(), f"tr_tree_forward{_SUFFIX[self.dtype]}")(call.structure)
-        like = given.x.dtype
-        return [_taken(pool, rows).to(like) for rows in given.wanted for pool in pools], kept
+        return [field.to(given.x.dtype) for part in parts for field in part], kept
 
     def backward(
         self,
@@ -216,7 +231,7 @@ class Merging(Computation):
         ]
         carried_wanted = [next(needed) for _ in given.carried]
         dw = [
-            torch.zeros(w.shape, dtype=torch.float32) if w is not None and next(needed) else None
+            torch.empty(w.shape, dtype=torch.float32) if w is not None and next(needed) else None
             for w in given.weights
         ]
         refine_w, refine_b = _pointers(dw[4::2]), _pointers(dw[5::2])
@@ -277,14 +292,6 @@ def once(
     return y[-1], after
 
 
-def _taken(pool: Tensor, rows: Tensor) -> Tensor:
-    """Rows (K, H) of the pool, 0 for the row -1."""
-    none = rows < 0
-    if not bool(none.any()):
-        return pool.index_select(0, rows)
-    return pool.index_select(0, rows.clamp(min=0)).masked_fill_(none.unsqueeze(1), 0)
-
-
 def _sources(form: Form, given: Given, grads: Sequence[Tensor | None]) -> Any:
     """What reaches each of the wanted parts, where anything does."""
     sources = []
@@ -324,6 +331,7 @@ def _describe(
         *map(_at, (given.round_end, given.left, given.right, x, *weights[:4])),
         *(ctypes.cast(refine_w, _P), ctypes.cast(refine_b, _P)),
         *map(_at, (*_both(pools), slots)),
+        *(0, None),
     )
     return _Description(structure, (given, x, weights, pools, slots, refine_w, refine_b))
 
