@@ -30,6 +30,7 @@ def examine() -> dict[str, Any]:
         "onednn": torch.backends.mkldnn.is_available(),
         "gpu": torch.cuda.get_device_name() if gpu else "none found by PyTorch",
         "native": library.status(),
+        "native_threads": library.threads(),
         "kernels": requested(),
         "data": _data(),
     }
@@ -67,7 +68,7 @@ def doctor_(*, json: Flag = False) -> None:
         return
     machine = plain_table("Machine", header=False)
     for name, value in found["machine"].items():
-        machine.add_row(name.replace("_gib", " (GiB)"), str(value))
+        machine.add_row(name.replace("_gib", " (GiB)").replace("_", " "), str(value))
     ran = plain_table("What runs 8 sequences of 64 tokens, width 64, and why")
     ran.add_column("layer", no_wrap=True)
     ran.add_column("schedule: kernel (reason)")
@@ -79,4 +80,5 @@ def doctor_(*, json: Flag = False) -> None:
     with standard_output() as out:
         out.print(machine, "", ran, "", sep="\n")
         out.print("TREERING_KERNELS=reference turns kernels off; TREERING_TARGET=portable, avx2 or")
-        out.print("avx512 chooses the instructions of the native ones.")
+        out.print("avx512 chooses the instructions of the native ones; TREERING_THREADS=own gives")
+        out.print("them threads beside PyTorch's.")

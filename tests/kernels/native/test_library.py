@@ -142,7 +142,43 @@ def test_import_loads_no_library():
     assert str(library.FOLDER) not in ran.stdout
 
 
-def test_a_forked_child_has_threads_of_its_own():
+class TestThreads:
+    """PyTorch's or their own: the same bits."""
+
+    OUTPUTS = """
+        import torch, treering as tr
+        from treering.kernels.native import library
+        torch.set_num_threads(3)
+        torch.manual_seed(0)
+        layer, x = tr.LSTM(30, 40), torch.randn(50, 13, 30)
+        with torch.no_grad(), tr.use_kernels("native-lstm"):
+            print(library.threads(), hash(layer(x)[0].numpy().tobytes()))
+        """
+
+    def outputs(self, **environment: str) -> tuple[str, str]:
+        ran = script(self.OUTPUTS, PYTHONHASHSEED="0", **environment)
+        assert ran.returncode == 0, ran.stderr
+        whose, bits = ran.stdout.rsplit(maxsplit=1)
+        return whose, bits
+
+    def test_of_pytorch(self):
+        whose, bits = self.outputs()
+        if not whose.startswith("PyTorch's (lib"):
+            pytest.skip("this PyTorch has no OpenMP runtime that can be found")
+        own, right = self.outputs(TREERING_THREADS="own")
+        assert own == "their own"
+        assert bits == right
+        # Where the runtime has fewer to give, nothing waits for the others.
+        assert self.outputs(OMP_THREAD_LIMIT="2")[1] == right
+
+    def test_another_word_is_refused(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("TREERING_THREADS", "mine")
+        with pytest.raises(ValueError, match="TREERING_THREADS='mine' is not known; write shared"):
+            library.threads()
+
+
+@pytest.mark.parametrize("whose", ["shared", "own"])
+def test_a_forked_child_has_threads_of_its_own(whose: str):
     ran = script(
         """
         import os, sys, time
@@ -167,6 +203,7 @@ def test_a_forked_child_has_threads_of_its_own():
         assert outputs().equal(before)
         sys.exit(os.waitstatus_to_exitcode(status))
         """,
+        TREERING_THREADS=whose,
     )
     assert ran.returncode == 0, ran.stderr
 

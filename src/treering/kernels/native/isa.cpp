@@ -6,6 +6,7 @@
 
 #include "export.h"
 #include "step.h"
+#include "threads.h"
 #include "tree.h"
 
 #define TR_NAME_OF(target) #target
@@ -33,6 +34,11 @@ TR_EXPORT int tr_runs(const char* target) {
   if (!std::strcmp(target, "avx512bf16")) return avx512 && __builtin_cpu_supports("avx512bf16");
 #endif
   return -1;
+}
+
+TR_EXPORT int tr_use_team(void* parallel, void* count, void* number) {
+  use_team(parallel, count, number);
+  return 0;
 }
 
 TR_EXPORT size_t tr_size_of(const char* structure) {

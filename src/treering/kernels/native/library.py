@@ -7,11 +7,13 @@ one that the processor runs is chosen, or what the environment variable TREERING
 import ctypes
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from treering._errors import UserError, nearest
 
@@ -155,7 +157,46 @@ def _open(name: str) -> ctypes.CDLL:
         for there, kind in arguments:
             if _structure(kind) and size_of(there.encode()) != ctypes.sizeof(kind):
                 raise _OtherLibraryError(f"{there} has another size in {library._name}; {_BUILD}")
+    _share_threads(library)
     return library
+
+
+def threads() -> str:
+    """Whose threads kernels work on: PyTorch's where its OpenMP runtime is found, or their own.
+
+    Threads that have just computed for PyTorch stay awake for some milliseconds: they would keep a
+    core from others. The environment variable TREERING_THREADS=own leaves them alone.
+    """
+    runtime = _openmp()
+    return "their own" if runtime is None else f"PyTorch's ({Path(runtime._name).name})"
+
+
+def _share_threads(library: ctypes.CDLL) -> None:
+    runtime = _openmp()
+    if runtime is not None:
+        library.tr_use_team(
+            *(ctypes.cast(getattr(runtime, name), ctypes.c_void_p) for name in TEAM)
+        )
+
+
+TEAM = ("GOMP_parallel", "omp_get_num_threads", "omp_get_thread_num")
+"""What `tr_use_team` needs, in its order; GNU's, Intel's and LLVM's runtimes have them."""
+
+
+def _openmp() -> ctypes.CDLL | None:
+    """The OpenMP runtime that PyTorch has loaded, where it may be used and can be found."""
+    wanted = os.environ.get("TREERING_THREADS", "shared")
+    if wanted not in ("shared", "own"):
+        raise UserError(f"TREERING_THREADS={wanted!r} is not known; write shared or own")
+    if wanted == "own" or not hasattr(os, "RTLD_NOLOAD"):
+        return None
+    beside = sorted((Path(torch.__file__).parent / "lib").glob("lib*omp*.so*"))
+    for name in (*map(str, beside), "libgomp.so.1", "libiomp5.so", "libomp.so"):
+        with suppress(OSError):
+            runtime = ctypes.CDLL(name, mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+            if all(hasattr(runtime, function) for function in TEAM):
+                return runtime
+    return None
 
 
 def _structure(kind: Any) -> bool:

@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <chrono>
+#include <cstring>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -122,8 +123,43 @@ Pool& pool() {
   return *current;
 }
 
+// The threads of an OpenMP runtime, by the functions that compilers call.
+struct Team {
+  void (*parallel)(void (*)(void*), void*, unsigned, unsigned) = nullptr;
+  int (*count)() = nullptr;
+  int (*number)() = nullptr;
+} team;
+
+struct Work {
+  void (*f)(void*, int);
+  void* context;
+  int threads;
+  // Within another parallel region, and where threads are scarce, the team is smaller.
+  std::atomic<bool> done{false};
+};
+
+void join_in(void* work) {
+  Work& w = *static_cast<Work*>(work);
+  if (team.count() != w.threads) return;
+  w.done.store(true, std::memory_order_relaxed);
+  w.f(w.context, team.number());
+}
+
 }  // namespace
 
+void use_team(void* parallel, void* count, void* number) {
+  static const int registered = pthread_atfork(nullptr, nullptr, [] { team = Team{}; });
+  (void)registered;
+  std::memcpy(&team.parallel, &parallel, sizeof(parallel));
+  std::memcpy(&team.count, &count, sizeof(count));
+  std::memcpy(&team.number, &number, sizeof(number));
+}
+
 void run_on_threads(int threads, void (*f)(void*, int), void* context) {
+  if (team.parallel) {
+    Work work{f, context, threads};
+    team.parallel(join_in, &work, static_cast<unsigned>(threads), 0);
+    if (work.done.load(std::memory_order_relaxed)) return;
+  }
   pool().run(threads, f, context);
 }

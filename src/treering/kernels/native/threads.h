@@ -19,6 +19,11 @@ class Barrier {
 // Run f(context, thread) on `threads` threads, this one among them; returns when all are done.
 void run_on_threads(int threads, void (*f)(void*, int), void* context);
 
+// From now on the threads of an OpenMP runtime, by its GOMP_parallel, omp_get_num_threads and
+// omp_get_thread_num: what has just worked for somebody else is still awake, and would otherwise
+// be in the way. A forked child, where that runtime would hang, has a pool of its own again.
+void use_team(void* parallel, void* count, void* number);
+
 template <class F>
 void on_threads(int threads, F&& f) {
   if (threads <= 1) return f(0);
