@@ -74,10 +74,8 @@ struct Functions<bf16> {
   }
 
   static V tanh(V x) {
-    // Beyond 4.9 it is 1 to 2^-13. Of a comparison with NaN the second operand is left.
-    const V limit = all(4.9f);
-    const __m512 low = _mm512_maskz_max_ps(ALL, (__m512)-limit, (__m512)x);
-    const V b = (V)_mm512_maskz_min_ps(ALL, (__m512)limit, low), s = b * b;
+    // Beyond 4.9 it is 1 to 2^-13.
+    const V b = bounded(x, 4.9f), s = b * b;
     // The quotient of polynomials nearest to tanh(x) / x.
     const V p = (s * all(6.8018377e-4f) + all(1.027241e-1f)) * s + all(9.99953667e-1f);
     const V q = (s * all(1.29144591e-2f) + all(4.35768617e-1f)) * s + all(1.0f);

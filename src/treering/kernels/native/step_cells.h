@@ -128,7 +128,7 @@ struct MinLSTMStep : StepDefaults {
       const V one = exp_bounded(-bounded(most_of, 87.0f));
       const V of_f = one + exp_bounded(bounded(f - most_of, 87.0f));
       const V of_i = one + exp_bounded(bounded(i - most_of, 87.0f));
-      const V both = all(1.0f) / (of_f + of_i);
+      const V both = over(of_f + of_i);
       keep = of_i * both, take = of_f * both;
     }
   };

@@ -76,17 +76,40 @@ inline V exp_bounded(V x) {
   return p * (V)power;
 }
 
-// NaN stays NaN: comparisons with it are false, so the bounds must be chosen on that side.
+// NaN stays NaN: comparisons with it are false, so the bounds must be chosen on that side; and of
+// two operands one of which is NaN an instruction for the greater or the less leaves the second.
 inline V bounded(V x, float limit) {
+#if TR_WIDTH == 16
+  // GCC 12 warns of intrinsics without a mask.
+  const __m512 above = _mm512_maskz_max_ps(0xffff, (__m512)all(-limit), (__m512)x);
+  return (V)_mm512_maskz_min_ps(0xffff, (__m512)all(limit), above);
+#elif TR_WIDTH == 8
+  const __m256 above = _mm256_max_ps((__m256)all(-limit), (__m256)x);
+  return (V)_mm256_min_ps((__m256)all(limit), above);
+#else
   V below = choose(x < all(-limit), all(-limit), x);
   return choose(below > all(limit), all(limit), below);
+#endif
 }
 
-inline V sigmoid(V x) { return all(1.0f) / (all(1.0f) + exp_bounded(-bounded(x, 87.0f))); }
+// 1 / q for q of 1 and more, to about one unit in the last place.
+inline V over(V q) {
+#if TR_WIDTH == 16
+  const V r = (V)_mm512_maskz_rcp14_ps(0xffff, (__m512)q);
+  return r + r * (all(1.0f) - q * r);
+#else
+  return all(1.0f) / q;
+#endif
+}
+
+inline V sigmoid(V x) { return over(all(1.0f) + exp_bounded(-bounded(x, 87.0f))); }
 
 inline V tanh(V x) {
   V b = bounded(x, 20.0f);
-  V large = all(1.0f) - all(2.0f) / (exp_bounded(b + b) + all(1.0f));
+  // Of the size alone: 2 / (e^2x + 1) of a negative x is no small number, nor is its error.
+  const VI sign = (VI)b & INT32_MIN;
+  const V size = (V)((VI)b & INT32_MAX);
+  V large = all(1.0f) - all(2.0f) * over(exp_bounded(size + size) + all(1.0f));
   V s = b * b;
   V p = all(-5.70498872745e-3f);
   p = p * s + all(2.06390887954e-2f);
@@ -94,7 +117,7 @@ inline V tanh(V x) {
   p = p * s + all(1.33314422036e-1f);
   p = p * s + all(-3.33332819422e-1f);
   V small = p * s * b + b;
-  return choose((b > all(-0.625f)) & (b < all(0.625f)), small, large);
+  return choose(size < all(0.625f), small, (V)((VI)large | sign));
 }
 
 // What the gates of a state are made of that is kept in numbers of type E.
