@@ -1,11 +1,14 @@
 """Write the pages that follow from the code: `python docs/generate.py`.
 
 docs/layers/NAME.md, one for each registered layer: its formula, cost and source are the cell's
-docstring, its parameters and states what the cell declares. A test compares.
+docstring, its parameters and states what the cell declares. docs/measured.md: the records of
+`treering bench` in results/bench. A test compares.
 """
 
 import inspect
 import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,15 @@ import torch
 from torch import Tensor
 
 import treering as tr
+from treering.bench.record import Comparison, Crossover, Growth, Measurement, read
 from treering.cells.regularised import RegularisedCell
 from treering.dispatch import default_schedule
 from treering.layers import Recurrent
+from treering.report import benchmarks
 
-PAGES = Path(__file__).parent / "layers"
+DOCS = Path(__file__).parent
+PAGES = DOCS / "layers"
+RECORDS = DOCS.parent / "results" / "bench"
 # Sizes by which a shape is recognised: neither is a multiple of the other.
 H, I = 10007, 101  # noqa: E741  (the letters of the formulas)
 SECTIONS = ("Cost", "When not to use it", "Source")
@@ -189,9 +196,64 @@ def page(name: str) -> str:
     return "\n".join(lines)
 
 
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(headings)} |"
+    yield "|---" * len(headings) + "|"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+    yield ""
+
+
+def machines(measurements: Sequence[Measurement]) -> Iterator[str]:
+    """What was measured on what, each combination once."""
+
+    def text(one: Measurement) -> str:
+        m = one.machine
+        return (
+            f"{m.processor}, {m.threads} threads, native kernels {m.native}; PyTorch {m.torch},"
+            f" Python {m.python}; budget `{one.budget}`, {one.created[:10]}"
+        )
+
+    for what, alike in groupby(sorted(measurements, key=text), key=text):
+        count = len(list(alike))
+        yield f"- {count} measurement{'s' if count > 1 else ''}: {what}."
+    yield ""
+
+
+def measured(measurements: Sequence[Measurement]) -> str:
+    """The page of all records."""
+    compared = sorted((m for m in measurements if isinstance(m, Comparison)), key=lambda m: m.place)
+    lines = [
+        "# Measured",
+        "",
+        "<!-- made by docs/generate.py from results/bench -->",
+        "",
+        "What `treering bench` found, record by record: [how it measures, and why rows are missed]"
+        "(benchmarks.md). A ratio is the peer's time (or memory) over ours.",
+        "",
+        *machines(measurements),
+    ]
+    for group, rows in groupby(compared, key=lambda one: one.group):
+        lines += [f"## {group[0].upper()}{group[1:]}", ""]
+        lines += table(benchmarks.HEADINGS, map(benchmarks.cells, rows))
+    crossed = [m for m in measurements if isinstance(m, Crossover)]
+    if crossed:
+        lines += ["## Where the tree takes no longer than a loop", ""]
+        lines += table(benchmarks.CROSSOVER_HEADINGS, map(benchmarks.crossover_cells, crossed))
+    grown = [m for m in measurements if isinstance(m, Growth)]
+    if grown:
+        lines += ["## Time and memory over length", "", "One sequence, width 16.", ""]
+        lines += table(
+            (*benchmarks.GROWTH_HEADINGS, "ends"),
+            [(*benchmarks.growth_cells(one), one.reason) for one in grown],
+        )
+    return "\n".join(lines)
+
+
 def pages() -> dict[Path, str]:
     """Every generated page by its path."""
-    return {PAGES / f"{name}.md": page(name) for name in tr.layers.names()}
+    of_layers = {PAGES / f"{name}.md": page(name) for name in tr.layers.names()}
+    return {**of_layers, DOCS / "measured.md": measured(read(RECORDS))}
 
 
 if __name__ == "__main__":

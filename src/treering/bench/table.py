@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import torch
+
 from treering.bench import agreement, alone, statistics
 from treering.bench.cost import operations
 from treering.bench.peers.abstract import Peer
@@ -65,7 +67,8 @@ def compare(row: Row, session: Session) -> Comparison:
         # A peer of another version may fail in any way; the rows after it are worth measuring.
         text = f"{row.peer.title} raised {type(error).__name__}: {error}"
         return begun.model_copy(update={"reason": " ".join(text.split())[:300]})
-    ran = str(explain(problem.layer, problem.x))
+    with torch.set_grad_enabled(row.case.mode == "train"):
+        ran = str(explain(problem.layer, problem.x))
     begun = begun.model_copy(
         update={"agreements": found, "ran": ran, "peer_version": row.peer.version}
     )

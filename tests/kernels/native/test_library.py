@@ -126,12 +126,37 @@ def test_a_function_that_the_library_lacks_is_refused():
     assert "has no tr_of_tomorrow; run `make native`" in (library.missing() or "")
 
 
-def test_too_little_memory_is_an_exception():
-    """As the C++ reports it: 1."""
-    tr_abi = library.load().tr_tree_forward
-    assert tr_abi.errcheck is library._enough_memory
+def test_what_goes_wrong_in_a_kernel_is_an_exception():
+    """As the C++ reports it: 1 and 2."""
+    assert library.load().tr_tree_forward.errcheck is library._done
     with pytest.raises(MemoryError, match="native kernel"):
-        library._enough_memory(1, None, ())
+        library._done(1, None, ())
+    with pytest.raises(OSError, match="could not start its threads"):
+        library._done(2, None, ())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits threads as Linux does")
+def test_no_threads_to_be_had():
+    """Where the process may address less than the stacks of so many need."""
+    ran = script(
+        """
+        import os, resource, torch, treering as tr
+        from treering.kernels.native import library
+        torch.set_num_threads(64)
+        layer, x = tr.GRU(16, 64), torch.randn(50, 256, 16)
+        library.load()
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20), resource.RLIM_INFINITY))
+        try:
+            with torch.no_grad(), tr.use_kernels("native-gru"):
+                layer(x)
+        except OSError as error:
+            print(error)
+        """,
+        TREERING_THREADS="own",
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "could not start its threads" in ran.stdout
 
 
 def test_import_loads_no_library():

@@ -11,6 +11,7 @@ from treering.kernels.native import room
 
 LIKE = torch.zeros(1)
 LARGE = (room.SMALLEST, 2)
+MANY = 8 * room.STEP
 
 
 @pytest.fixture(autouse=True)
@@ -40,18 +41,18 @@ def test_shapes_and_dtypes():
 
 
 def test_a_block_may_be_a_little_larger_but_not_much():
-    one = room.empty((3 * room.PAGE,), LIKE, torch.uint8)
+    one = room.empty((3 * MANY,), LIKE, torch.uint8)
     place = one.data_ptr()
     del one
-    assert room.empty((room.PAGE,), LIKE, torch.uint8).data_ptr() != place
-    assert room.empty((2 * room.PAGE + 1,), LIKE, torch.uint8).data_ptr() == place
+    assert room.empty((MANY,), LIKE, torch.uint8).data_ptr() != place
+    assert room.empty((2 * MANY + 1,), LIKE, torch.uint8).data_ptr() == place
 
 
 def test_no_more_is_kept_than_a_bound(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(room, "MOST", 3 * room.PAGE)
-    several = [room.empty((room.PAGE,), LIKE, torch.uint8) for _ in range(5)]
+    monkeypatch.setattr(room, "MOST", 3 * MANY)
+    several = [room.empty((MANY,), LIKE, torch.uint8) for _ in range(5)]
     several.clear()
-    assert sum(memory.numel() for memory in room._free) == 3 * room.PAGE
+    assert sum(memory.numel() for memory in room._free) == 3 * MANY
 
 
 def test_small_ones_and_shapes_alone_are_pytorchs():

@@ -1,9 +1,11 @@
 // What a file needs whose functions Python calls, by ctypes.
 //
-// Every such function returns 0, or 1 when there was not enough memory.
+// Every such function returns 0, 1 when there was not enough memory, or 2 when threads could not be
+// started.
 #pragma once
 #include <new>
 #include <stdexcept>
+#include <system_error>
 
 #define TR_EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -19,6 +21,8 @@ inline int done(F&& f) {
     return 1;
   } catch (const std::length_error&) {
     return 1;
+  } catch (const std::system_error&) {
+    return 2;
   }
 }
 

@@ -37,7 +37,8 @@ def declare(function: str, *arguments: Any, **structures: type[ctypes.Structure]
 
     A structure has its name in C++, underscores in front aside; one that is called otherwise here
     follows as `TreeCall=Call`. `load` compares their sizes. The function then takes the structure
-    itself, and raises MemoryError where the kernel had too little memory.
+    itself, and raises MemoryError where the kernel had too little memory, OSError where it got no
+    threads.
     """
     named = ((kind.__name__.lstrip("_"), kind) for kind in arguments)
     _declared[function] = (*named, *structures.items())
@@ -153,7 +154,7 @@ def _open(name: str) -> ctypes.CDLL:
         if bound is None:
             raise _OtherLibraryError(f"{library._name} has no {function}; {_BUILD}")
         bound.argtypes = [ctypes.POINTER(k) if _structure(k) else k for _, k in arguments]
-        bound.errcheck = _enough_memory
+        bound.errcheck = _done
         for there, kind in arguments:
             if _structure(kind) and size_of(there.encode()) != ctypes.sizeof(kind):
                 raise _OtherLibraryError(f"{there} has another size in {library._name}; {_BUILD}")
@@ -203,6 +204,12 @@ def _structure(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, ctypes.Structure)
 
 
-def _enough_memory(code: int, function: Any, arguments: Any) -> None:
-    if code:
+def _done(code: int, function: Any, arguments: Any) -> None:
+    """What export.h reports as an exception."""
+    if code == 1:
         raise MemoryError("a native kernel could not get the memory that it needs")
+    if code == 2:
+        raise OSError(
+            "a native kernel could not start its threads; allow the process more of them, or ask"
+            " for fewer: torch.set_num_threads(1)"
+        )

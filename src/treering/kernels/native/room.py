@@ -21,7 +21,8 @@ MOST = 1 << 29
 """Bytes that are kept while nobody uses them."""
 SPARE = 1.5
 """How many times as large as wanted a block may be: lengths differ from batch to batch."""
-PAGE = 1 << 21
+STEP = 1 << 18
+"""Sizes in bytes are multiples of it, so that about equal ones are equal."""
 
 # Memory nobody uses, the longest unused first.
 _free: deque[Tensor] = deque()
@@ -41,7 +42,7 @@ def empty(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) 
     size = count * dtype.itemsize
     if size < SMALLEST:
         return like.new_empty(shape, dtype=dtype)
-    memory = _taken(-(-size // PAGE) * PAGE)
+    memory = _taken(-(-size // STEP) * STEP)
     lease = memoryview((ctypes.c_char * size).from_address(memory.data_ptr()))
     # The tensor holds on to the lease, and nothing else does.
     weakref.finalize(lease, _returned, memory).atexit = False

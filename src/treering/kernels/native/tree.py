@@ -90,7 +90,7 @@ class Form(NamedTuple):
 
 
 PR_LSTM = Form(0, leaf_gates=3, fields=2, kept=5, dtypes=(torch.float32, torch.bfloat16))
-PR_RNN = Form(1, leaf_gates=1, fields=1, kept=1, dtypes=(torch.float32,))
+PR_RNN = Form(1, leaf_gates=1, fields=1, kept=1, dtypes=(torch.float32, torch.bfloat16))
 
 
 class Given(NamedTuple):

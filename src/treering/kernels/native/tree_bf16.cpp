@@ -1,4 +1,4 @@
-// PR-LSTM on bfloat16 numbers: a source of its own, because it is what a target with instructions
+// Merging cells on bfloat16 numbers: a source of its own, because it is what a target with instructions
 // for them compiles anew.
 #include "export.h"
 #include "gemm_bf16.h"
@@ -7,9 +7,9 @@
 using namespace TR_TARGET;
 
 TR_EXPORT int tr_tree_forward_bf16(const TreeCall<bf16>* call) {
-  return done([&] { TreeForward<PRLSTMTree, bf16>(*call).run(); });
+  return done([&] { tree_forward(*call); });
 }
 
 TR_EXPORT int tr_tree_backward_bf16(const TreeCall<bf16>* call, const TreeBack<bf16>* back) {
-  return done([&] { TreeBackward<PRLSTMTree, bf16>(*call, *back).run(); });
+  return done([&] { tree_backward(*call, *back); });
 }
