@@ -21,7 +21,7 @@ def describe(processor: str) -> Machine:
         torch=torch.__version__,
         treering=version("treering"),
         commit=_commit(),
-        platform=platform.platform(),
+        platform=f"{platform.system()} {platform.machine()}, {' '.join(platform.libc_ver())}",
         processor=processor,
         native=library.status(),
         threads=torch.get_num_threads(),
