@@ -209,8 +209,9 @@ def machines(measurements: Sequence[Measurement]) -> Iterator[str]:
 
     def text(one: Measurement) -> str:
         m = one.machine
+        target = m.native.split(" (")[0]
         return (
-            f"{m.processor}, {m.threads} threads, native kernels {m.native.split(' (')[0]}; PyTorch {m.torch},"
+            f"{m.processor}, {m.threads} threads, native kernels {target}; PyTorch {m.torch},"
             f" Python {m.python}; budget `{one.budget}`, {one.created[:10]}"
         )
 
