@@ -14,13 +14,14 @@ namespace {
 
 // Of threads that nobody could tell that memory is short.
 std::atomic<int> allocations_of_workers{0};
+int allocations = 0;
 const std::thread::id main_thread = std::this_thread::get_id();
 
 }  // namespace
 
 // Inlined, they look to GCC like malloc for delete.
 __attribute__((noinline)) void* operator new(size_t size) {
-  if (std::this_thread::get_id() != main_thread) allocations_of_workers++;
+  std::this_thread::get_id() != main_thread ? ++allocations_of_workers : ++allocations;
   if (void* memory = std::malloc(size)) return memory;
   throw std::bad_alloc();
 }
@@ -212,10 +213,12 @@ void one_by_one(const Kind& kind, std::vector<int64_t> lengths, size_t T, size_t
     for (size_t b = 0; b < B; b++)
       x.insert(x.end(), &in[0][(b * T + t) * I], &in[0][(b * T + t) * I] + I);
     for (int k = 0; k < 4; k++) next[k].assign(held[k].size(), NAN);
+    const int before = allocations;
     tree_once({kind.number, R, B, I, H, x.data(), lengths.data(), {K, at(held[0]), at(held[1])},
                {K, at(held[2]), at(held[3])}, {K, at(next[0]), at(next[1])},
                {K, at(next[2]), at(next[3])}, y.data(), at(in[3]), at(in[4]), at(in[5]), at(in[6]),
                w_refine.data(), b_refine.data()});
+    CHECK(t == 0 || allocations == before, "token %zu allocates", t);
     for (size_t b = 0; b < B; b++) {
       lengths[b]++;
       for (size_t j = 0; j < H; j++) {

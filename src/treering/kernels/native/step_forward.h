@@ -266,8 +266,7 @@ struct OnceWeights {
 class StepOnce {
  public:
   StepOnce(StepCall& call, const OnceWeights& weights, const ForwardKernel& k)
-      : made(extra_of(call, weights, k.layout)),
-        at(pointed(call, weights), k.layout),
+      : at(pointed(call, weights, k.layout), k.layout),
         t(call),
         w(weights),
         kernel(k),
@@ -293,10 +292,11 @@ class StepOnce {
   // Blocks of the first matrix; what follows has no bias of its own.
   static constexpr int GATES = 4;
 
-  static std::vector<float> extra_of(const StepCall& t, const OnceWeights& w,
-                                     const StepLayout& cell) {
-    if (w.extra || cell.ALPHA < 0) return {};
-    std::vector<float> all_of(cell.EXTRA * t.H);
+  // Of this thread, so that the next token finds the room it needs.
+  static const float* extra_of(const StepCall& t, const OnceWeights& w, const StepLayout& cell) {
+    if (w.extra || cell.ALPHA < 0) return w.extra;
+    static thread_local std::vector<float> all_of;
+    all_of.resize(cell.EXTRA * t.H);
     float* out = all_of.data();
     const size_t count = cell.ALPHA / 2 * t.H;
     auto put = [&](const float* from, float otherwise) {
@@ -308,12 +308,11 @@ class StepOnce {
       out[i] = w.alpha ? w.alpha[t.H == w.alphas ? i : 0] : w.alpha_value;
       if (w.alpha && t.options & Skip::BOUNDED) out[i] = sigmoid(all(out[i]))[0];
     }
-    return all_of;
+    return all_of.data();
   }
 
-  const StepCall& pointed(StepCall& call, const OnceWeights& weights) const {
-    call.weights = {weights.w_x[0], weights.w_h[0], weights.bias,
-                    made.empty() ? weights.extra : made.data()};
+  static const StepCall& pointed(StepCall& call, const OnceWeights& w, const StepLayout& cell) {
+    call.weights = {w.w_x[0], w.w_h[0], w.bias, extra_of(call, w, cell)};
     return call;
   }
 
@@ -336,7 +335,6 @@ class StepOnce {
     if (of_blocks && !beyond) bias += units.get(of_blocks + block * t.H);
   }
 
-  const std::vector<float> made;
   Step at;
   const StepCall& t;
   const OnceWeights& w;

@@ -38,7 +38,12 @@ struct TreeOnceCall {
 template <class C>
 class TreeOnce {
  public:
-  explicit TreeOnce(const TreeOnceCall& call) : t(call), H(call.H), states(3, call.H, C::MEMORY) {}
+  explicit TreeOnce(const TreeOnceCall& call) : t(call), H(call.H) {
+    // Of this thread, so that the next token finds the room it needs.
+    static thread_local std::vector<float> room;
+    room.resize(6 * H);
+    for (size_t k = 0; k < 3; k++) states[k] = {&room[2 * k * H], &room[(2 * k + 1) * H]};
+  }
 
   void run() {
     for (size_t b = 0; b < t.B; b++) row(b);
@@ -130,7 +135,7 @@ class TreeOnce {
 
   const TreeOnceCall& t;
   const size_t H;
-  TreeStates<float> states;
+  TreeState<float> states[3];
 };
 
 inline void tree_once(const TreeOnceCall& call) {
