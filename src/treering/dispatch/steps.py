@@ -26,6 +26,7 @@ from treering.cells.regularised import RegularisedCell
 from treering.cells.rnn import RNNCell
 from treering.dispatch.kernel import SLOWER, Kernel, is_transformed, native_refuses
 from treering.kernels.native import step as native_step
+from treering.kernels.native import step_forms
 from treering.kernels.native.computation import run
 from treering.schedules.abstract import Call
 from treering.schedules.scan import Scan
@@ -72,27 +73,27 @@ def _slower(call: Call) -> str | None:
 
 
 _NORMED = (LSTMCell, GRUCell, RNNCell, QLLSTMCell)
-_FORMS: dict[type[Cell], Callable[[Any], native_step.Form]] = {
-    LSTMCell: lambda cell: native_step.lstm(cell.layer_norm),
-    GRUCell: lambda cell: native_step.gru(cell.layer_norm),
-    RNNCell: lambda cell: native_step.rnn(cell.nonlinearity, cell.layer_norm),
-    QLLSTMCell: lambda cell: native_step.ql_lstm(cell.shared_blocks, _skip(cell), cell.layer_norm),
-    QLGRUCell: lambda cell: native_step.ql_gru(cell.shared_blocks, _skip(cell)),
-    QLRNNCell: lambda cell: native_step.ql_rnn(cell.shared_blocks, _skip(cell)),
-    NonlinearGateLSTMCell: lambda cell: native_step.nonlinear_gate_lstm(
+_FORMS: dict[type[Cell], Callable[[Any], step_forms.Form]] = {
+    LSTMCell: lambda cell: step_forms.lstm(cell.layer_norm),
+    GRUCell: lambda cell: step_forms.gru(cell.layer_norm),
+    RNNCell: lambda cell: step_forms.rnn(cell.nonlinearity, cell.layer_norm),
+    QLLSTMCell: lambda cell: step_forms.ql_lstm(cell.shared_blocks, _skip(cell), cell.layer_norm),
+    QLGRUCell: lambda cell: step_forms.ql_gru(cell.shared_blocks, _skip(cell)),
+    QLRNNCell: lambda cell: step_forms.ql_rnn(cell.shared_blocks, _skip(cell)),
+    NonlinearGateLSTMCell: lambda cell: step_forms.nonlinear_gate_lstm(
         [GATES.index(gate) for gate in cell.gates]
     ),
-    MinGRUCell: lambda cell: native_step.min_gru(),
-    MinLSTMCell: lambda cell: native_step.min_lstm(),
+    MinGRUCell: lambda cell: step_forms.min_gru(),
+    MinLSTMCell: lambda cell: step_forms.min_lstm(),
 }
 
 
-def _skip(cell: QLCell) -> native_step.Skip:
-    return native_step.Skip(cell.skip, cell.alpha, cell.bounded, cell.block_size)
+def _skip(cell: QLCell) -> step_forms.Skip:
+    return step_forms.Skip(cell.skip, cell.alpha, cell.bounded, cell.block_size)
 
 
 @lru_cache(maxsize=256)
-def form_of(cell: Cell) -> native_step.Form | None:
+def form_of(cell: Cell) -> step_forms.Form | None:
     """How the kernel knows this cell; None where its options need the loop."""
     if type(cell) not in _FORMS or _needs_the_loop(cell) is not None:
         return None
@@ -111,7 +112,7 @@ class _Sequences(native_step.Sequences):
     reset: bool
 
     @property
-    def form(self) -> native_step.Form:
+    def form(self) -> step_forms.Form:
         form = form_of(self.cell)
         assert form is not None
         return form

@@ -29,7 +29,7 @@ constexpr StepKernel kernel_of() {
             {layout_of<C>(), {through_gates<C>, through_norms<C>}}};
 }
 
-// In the order of `Kind` in step.py.
+// In the order of `Kind` in step_forms.py.
 inline const StepKernel& kernel(int kind) {
   static constexpr StepKernel kernels[] = {
       kernel_of<MemoryStep<LSTMGates>>(),
