@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import treering as tr
+from conformance.observe import flat
 from treering._errors import UserError
 from treering.cells.abstract import MergeCell
 from treering.layers import register
@@ -414,3 +415,19 @@ def test_state_names(name: str):
     if name.startswith("pr-"):
         assert state.last.h.shape == (4, 4, 3)
         assert state.length.tolist() == [[5] * 4] * 4
+
+
+@every_layer
+@pytest.mark.parametrize("kernel", ["auto", "reference"])
+@pytest.mark.parametrize("T", [1, 20])
+def test_outputs_and_state_are_apart(name: str, kernel: str, T: int):
+    """Who writes into what was returned changes nothing else of it."""
+    layer, x = tr.layers.get(name)(5, 8), torch.randn(T, 40, 5)
+    with torch.no_grad(), tr.use_kernels(kernel):
+        y, state = layer(x)
+    left = [y, *flat(state)]
+    while left:
+        written, *left = left
+        before = [tensor.clone() for tensor in left]
+        written.zero_()
+        assert all(map(torch.equal, before, left))

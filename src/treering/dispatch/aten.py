@@ -61,7 +61,7 @@ MANY_TOKENS, MANY_ROWS, FEW_WEIGHTS = 8192, 16, 2**21
 
 
 def _slower(call: Call) -> str | None:
-    """Measured in turn, ten sizes a cell: T 1 to 512, B 1 to 128, H 32 to 1,024; one thread."""
+    """Measured in turn, ten sizes a cell: T 1 to 512, B 1 to 128, H 64 to 1,024; two threads."""
     if steps.refuses(call) is not None or call.x.shape[0] == 1:
         return None
     if not isinstance(call.cell, LSTMCell):

@@ -417,7 +417,7 @@ class Recurrent(nn.Module):
                 x = F.dropout(x, self.dropout, self.training)
         if wanted == "last":
             return x, None
-        return x, map_tensors(_beside, *finals)
+        return x, map_tensors(lambda *parts: torch.stack(parts), *finals)
 
     def _run_level(
         self,
@@ -491,13 +491,6 @@ class Recurrent(nn.Module):
                 continue
             text += f", {name}={value!r}"
         return text if self.schedule is None else f"{text}, schedule={self.schedule}"
-
-
-def _beside(*parts: Tensor) -> Tensor:
-    """Stacked along a new first axis; without a copy where nobody can tell."""
-    if len(parts) == 1 and not parts[0].requires_grad:
-        return parts[0].unsqueeze(0)
-    return torch.stack(parts)
 
 
 def reverse_inner(inner: Inner, lengths: Tensor | None) -> Inner:
