@@ -266,7 +266,7 @@ def test_other_threads_can_train(train, tmp_path):
 
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 import torch
 from torch import nn
@@ -289,7 +289,12 @@ class Model(nn.Module):
         self.weight = nn.Parameter(torch.ones(2))
     def forward(self, inputs, lengths=None, output_length=1):
         print("step", flush=True)
-        time.sleep(pause)
+        end = time.monotonic() + pause
+        while time.monotonic() < end:
+            time.sleep(0.01)
+            if pause > 1 and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+                print("asked to stop", flush=True)
+                time.sleep(pause)
         return (inputs.sum(1)[:, None, None] * self.weight)
 
 try:
@@ -344,7 +349,8 @@ def test_the_second_ctrl_c_kills_at_once(process, tmp_path):
     running = process(60)
     began = time.perf_counter()
     running.send_signal(signal.SIGINT)
-    time.sleep(0.3)
+    # Two signals in quick succession are one to a process that had no turn between them.
+    assert running.stdout.readline() == "asked to stop\n"
     assert running.poll() is None
     running.send_signal(signal.SIGINT)
     running.communicate(timeout=30)
