@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench": {"layers", "dispatch", "schedules", "cells.abstract", "tasks", "records"}
     | {"kernels.native.library"},
     "report": {"records", "bench.record"},
+    "experiments": {"records", "report"},
     "__init__": {
         "export",
         "layers",
@@ -75,6 +76,7 @@ OUTSIDE: dict[str, set[str]] = {
     "records": {"pydantic", "numpy", "psutil"},
     "bench": {"torch", "pydantic", "numpy", "psutil"},
     "report": {"pydantic", "jinja2", "markupsafe", "matplotlib", "numpy", "rich"},
+    "experiments": {"pydantic"},
 }
 NO_PLACE_FOR = {"utils", "util", "common", "helpers", "helper", "misc", "tools", "base"}
 CELL_LINES = 150

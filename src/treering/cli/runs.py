@@ -256,8 +256,8 @@ def run_all(protocol: Protocol, specs: Sequence[LayerSpec], seeds: Sequence[int]
         with _enough_memory():
             build(protocol, spec, seeds[0])
     runs = [(spec, seed) for seed in seeds for spec in specs]
-    left = [one for one in runs if not _is_finished(folder_of(protocol, *one))]
-    jobs, threads = _share(protocol.run, len(left))
+    left = [one for one in runs if not is_finished(folder_of(protocol, *one))]
+    jobs, threads = share(protocol.run, len(left))
     run = replace(protocol.run, threads=threads)
     with Bars(len(runs), metric=METRICS[protocol.task.metric], quiet=run.json) as bars:
         # No process for what is finished, and none where one run at a time is wanted.
@@ -273,11 +273,12 @@ def run_all(protocol: Protocol, specs: Sequence[LayerSpec], seeds: Sequence[int]
     return [Record.load(folder_of(protocol, spec, seed)) for spec, seed in runs]
 
 
-def _is_finished(folder: Path) -> bool:
+def is_finished(folder: Path) -> bool:
+    """Whether the run in the folder has its result."""
     return (folder / FILE_NAME).exists() and Record.load(folder).status == "finished"
 
 
-def _share(run: RunOptions, runs: int) -> tuple[int, int | None]:
+def share(run: RunOptions, runs: int) -> tuple[int, int | None]:
     """How many runs at a time, and how many threads for each (None: PyTorch's choice)."""
     if run.device != "cpu" or runs <= 1:
         # On an accelerator runs would share its memory: only as many as asked for.

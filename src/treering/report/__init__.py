@@ -3,6 +3,8 @@
 Reads `treering.records` and nothing else of the package; never imports torch.
 """
 
+from treering.report.claims import CLAIM_HEADINGS as CLAIM_HEADINGS
+from treering.report.claims import JudgedClaim as JudgedClaim
 from treering.report.page import render_html as render_html
 from treering.report.page import write_html as write_html
 from treering.report.tables import markdown_table as markdown_table

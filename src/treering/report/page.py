@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from treering.records import ACCURACY, PARTS, STEP_PARTS, Record, write_atomically
 from treering.report import tables, wording
+from treering.report.claims import CLAIM_HEADINGS, JudgedClaim
 from treering.report.sections import (
     NEAR_CHANCE,
     Row,
@@ -66,8 +67,12 @@ class _Cell:
     anchor: str
 
 
-def render_html(records: Iterable[Record], title: str = "treering report") -> str:
-    """The report on the records as one HTML page.
+def render_html(
+    records: Iterable[Record],
+    title: str = "treering report",
+    claims: Sequence[JudgedClaim] = (),
+) -> str:
+    """The report on the records as one HTML page, claims that they decide first.
 
     Everything is inside: styles, plots, no scripts, no addresses to fetch. The same records give
     the same text, whatever their order. Costs about a fifth of a second per task.
@@ -93,6 +98,8 @@ def render_html(records: Iterable[Record], title: str = "treering report") -> st
     return page.get_template("page.html").render(
         title=title,
         lead=_lead(shown, runs),
+        claims=claims,
+        claim_headings=CLAIM_HEADINGS,
         sections=shown,
         columns=list(looks),
         overview=_overview(shown, list(looks)) if len(shown) > 1 else [],
@@ -112,7 +119,10 @@ def render_html(records: Iterable[Record], title: str = "treering report") -> st
 
 
 def write_html(
-    records: Iterable[Record], path: str | os.PathLike[str], title: str = "treering report"
+    records: Iterable[Record],
+    path: str | os.PathLike[str],
+    title: str = "treering report",
+    claims: Sequence[JudgedClaim] = (),
 ) -> Path:
     """Write the page of `render_html` to a file, whole or not at all, and return its path.
 
@@ -120,7 +130,7 @@ def write_html(
         UserError: the file cannot be written.
         ValueError: no records.
     """
-    write_atomically(path, render_html(records, title).encode())
+    write_atomically(path, render_html(records, title, claims).encode())
     return Path(path)
 
 

@@ -1,0 +1,196 @@
+"""`treering reproduce`: a claim of a paper, trained, tested, compared and judged."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from treering import experiments, report
+from treering.cli.estimates import estimate_seconds
+from treering.cli.named_tasks import CLASSIFICATION, GENERATED, STREAM, kind_of
+from treering.cli.options import (
+    Flag,
+    ModelOptions,
+    RunOptions,
+    TaskOptions,
+    TrainingOptions,
+    command_line,
+)
+from treering.cli.runs import Protocol, prepare, run_all
+from treering.cli.specs import LayerSpec
+from treering.cli.streams import plain_table, print_json, standard_output
+from treering.experiments import Budget, Experiment, Grid, Outcome, Row
+from treering.experiments.results import judged, place
+from treering.records import Record
+from treering.report import wording
+
+TINY = {"hidden_size": 4, "batch_size": 8}
+SMOKE: Mapping[str, Mapping[str, Any]] = {
+    GENERATED.name: TINY
+    | {"steps": 2, "train_length": 6, "test_length": 12, "test_every": 3, "test_samples": 8},
+    CLASSIFICATION.name: TINY | {"steps": 2, "embedding_size": 4, "max_tokens": 12},
+    STREAM.name: TINY | {"steps": 2, "embedding_size": 4, "truncate": 8},
+}
+"""What the budget `smoke` puts in place of an experiment's own options: seconds, no result."""
+
+
+def reproduce_(
+    *names: str,
+    budget: Budget = "cpu",
+    estimate: Flag = False,
+    results: Path | None = None,
+    run_options: RunOptions | None = None,
+) -> None:
+    """Run the experiments that decide claims of the papers, and say which claims hold.
+
+    Example: treering reproduce pr-lstm/regular --budget cpu
+
+    Without a name: the list of experiments. Every run is saved as it goes: after Ctrl-C the same
+    command goes on, and finished runs are not run again. A verdict is about the budget it was had
+    on; `smoke` decides nothing.
+
+    Parameters
+    ----------
+    names
+        Experiments, such as pr-lstm/table-2; a paper's name alone means all of its experiments.
+    budget
+        smoke: seconds, to see that it runs; cpu: two cores, at most two hours for a table; paper:
+        the published settings.
+    estimate
+        Say how long it would take, and run nothing. The budget paper says so before it begins.
+    results
+        Also write each outcome into this folder, from which docs/generate.py writes results.md.
+    """
+    run = run_options or RunOptions()
+    if not names:
+        _list(run.json)
+        return
+    chosen = _chosen(names)
+    plans = [(experiment, _protocols(experiment, budget, run)) for experiment in chosen]
+    if estimate or budget == "paper":
+        seconds = {e.name: estimate_seconds(plan, run) for e, plan in plans}
+        with standard_output() as out:
+            for name, expected in seconds.items():
+                out.print(f"{name}: about {wording.seconds(expected)}", markup=False)
+        if estimate:
+            return
+    told = []
+    for experiment, plan in plans:
+        records, outcome = _run(experiment, budget, plan)
+        outcome.save(place(run.out, experiment.name, budget))
+        if results is not None:
+            outcome.save(place(results, experiment.name, budget))
+        page = run.out / experiment.name / f"{budget}.html"
+        findings = judged(experiment, outcome)
+        title = f"{experiment.name}: {experiment.title} (budget {budget})"
+        report.write_html(records, page, title=title, claims=findings)
+        told.append((experiment, outcome, findings, page))
+    if run.json:
+        print_json([_plain(*one) for one in told])
+        return
+    with standard_output() as out:
+        for experiment, _, findings, page in told:
+            table = plain_table(f"{experiment.name}: {experiment.title} (budget {budget})")
+            for heading in report.CLAIM_HEADINGS:
+                table.add_column(heading, overflow="fold")
+            for finding in findings:
+                table.add_row(*(Text(cell) for cell in finding.cells))
+            out.print(table)
+            out.print(f"Report: {page}\n", markup=False, soft_wrap=True)
+
+
+def _chosen(names: Sequence[str]) -> list[Experiment]:
+    chosen: dict[str, Experiment] = {}
+    for name in names:
+        of_paper = [known for known in experiments.names() if known.startswith(f"{name}/")]
+        for known in of_paper or [name]:
+            chosen[known] = experiments.get(known)
+    return list(chosen.values())
+
+
+def _protocols(
+    experiment: Experiment, budget: Budget, run: RunOptions
+) -> list[tuple[Grid, Protocol, list[LayerSpec]]]:
+    """What will run, all of it checked before anything starts."""
+    # What only looks at runs already made must not ask for a data set twice.
+    tasks: dict[str, Protocol] = {}
+    plan = []
+    for grid in experiment.grids(budget):
+        options = dict(grid.options)
+        if budget == "smoke":
+            kind = kind_of(grid.task)[0]
+            duration = {"steps", "epochs"}
+            options = {k: v for k, v in options.items() if k not in duration}
+            options = {**options, **_meaningful(SMOKE[kind.name], options)}
+        key = repr((grid.task, sorted(options.items())))
+        if key not in tasks:
+            tasks[key] = prepare(grid.task, *_grouped(options), run)
+        specs = [LayerSpec.parse(layer) for layer in grid.layers]
+        plan.append((grid, tasks[key], specs))
+    return plan
+
+
+def _meaningful(smoke: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Smoke's options; a text that is lengthened is lengthened to what is kept of it."""
+    if "min_tokens" in options:
+        return {**smoke, "min_tokens": smoke["max_tokens"]}
+    return dict(smoke)
+
+
+def _grouped(
+    options: Mapping[str, Any],
+) -> tuple[TaskOptions, ModelOptions, TrainingOptions]:
+    """Options by name, sorted into the groups of the command line; KeyError for an unknown one."""
+    of_task, of_model, of_training = (
+        {name: value for name, value in options.items() if name in group.__dataclass_fields__}
+        for group in (TaskOptions, ModelOptions, TrainingOptions)
+    )
+    unknown = options.keys() - of_task.keys() - of_model.keys() - of_training.keys()
+    if unknown:
+        raise KeyError(f"options of no command: {', '.join(sorted(unknown))}")
+    return TaskOptions(**of_task), ModelOptions(**of_model), TrainingOptions(**of_training)
+
+
+def _run(
+    experiment: Experiment, budget: Budget, plan: list[tuple[Grid, Protocol, list[LayerSpec]]]
+) -> tuple[list[Record], Outcome]:
+    records: list[Record] = []
+    rows: list[Row] = []
+    for grid, protocol, specs in plan:
+        made = run_all(protocol, specs, range(grid.seeds))
+        records += made
+        for k, layer in enumerate(grid.layers):
+            rows.append(Row.of(layer, grid.variant, made[k :: len(grid.layers)]))
+    return records, Outcome.of(experiment.name, budget, records, rows)
+
+
+def _list(as_json: bool) -> None:
+    found = [experiments.get(name) for name in experiments.names()]
+    if as_json:
+        print_json([{"name": e.name, "title": e.title, "source": e.source} for e in found])
+        return
+    table = plain_table("Experiments")
+    for heading in ("name", "what it asks", "claims", "runs on the budget cpu"):
+        table.add_column(heading, overflow="fold")
+    for experiment in found:
+        runs = sum(len(grid.layers) * grid.seeds for grid in experiment.cpu)
+        table.add_row(
+            experiment.name, Text(experiment.title), str(len(experiment.claims)), f"{runs:,}"
+        )
+    with standard_output() as out:
+        out.print(table)
+        command = command_line(["reproduce", found[0].name, "--budget", "smoke"])
+        out.print(f"For instance: {command}", markup=False)
+
+
+def _plain(
+    experiment: Experiment, outcome: Outcome, findings: Sequence[Any], page: Path
+) -> dict[str, Any]:
+    return {
+        "experiment": experiment.name,
+        "budget": outcome.budget,
+        "report": str(page),
+        "claims": [finding.plain for finding in findings],
+        "rows": [row.model_dump(mode="json") for row in outcome.rows],
+    }

@@ -1,0 +1,81 @@
+"""What an experiment is: which runs, on which budget, and which claims they decide.
+
+Data and judgement only. Runs are made by the command line; nothing here needs torch.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from treering.experiments.outcome import Outcome
+
+Budget = Literal["smoke", "cpu", "paper"]
+"""`smoke`: does it run. `cpu`: two cores, at most two hours. `paper`: the published settings."""
+Verdict = Literal["reproduced", "not reproduced", "undecided", "not run"]
+"""`undecided`: what was measured allows the claim and its opposite."""
+
+Option = str | int | float
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Layers on one task with the same options: every layer is trained with every seed."""
+
+    task: str
+    """As the command line names it."""
+    layers: tuple[str, ...]
+    """Specifications, as the command line writes them."""
+    seeds: int
+    options: Mapping[str, Option] = field(default_factory=dict)
+    """Of `treering train`, by name; what is left out is the task's preset."""
+    variant: str = ""
+    """Tells this grid from others of the same task: `matched parameters`, `500 tokens`."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the runs say of a claim."""
+
+    verdict: Verdict
+    ours: str
+    """The figure measured, with its interval, in a table's few words."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement of a paper, or an open question, and how an outcome decides it."""
+
+    text: str
+    published: str
+    """The figure, or what is known of it; `open` for a question that nobody has answered."""
+    judge: Callable[[Outcome], Finding]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Runs that decide some claims together."""
+
+    name: str
+    """`paper/what`: the word for `treering reproduce`."""
+    title: str
+    source: str
+    claims: tuple[Claim, ...]
+    cpu: tuple[Grid, ...]
+    paper: tuple[Grid, ...]
+    reading: str = ""
+    """What the paper leaves open and we chose."""
+    published: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """Scores the paper prints, by task and layer, to stand beside ours."""
+
+    def grids(self, budget: Budget) -> tuple[Grid, ...]:
+        """The runs of a budget; those of `smoke` are `cpu`'s with one seed."""
+        if budget == "smoke":
+            return tuple(replace(grid, seeds=1) for grid in self.cpu)
+        return self.paper if budget == "paper" else self.cpu
+
+
+def over(
+    tasks: Iterable[str], layers: tuple[str, ...], seeds: int, **options: Option
+) -> list[Grid]:
+    """The same layers and options on several tasks."""
+    return [Grid(task, layers, seeds, options) for task in tasks]

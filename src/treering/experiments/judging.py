@@ -1,0 +1,146 @@
+"""Rules by which an outcome decides a claim. Scores are compared seed by seed, with intervals."""
+
+from collections.abc import Callable, Sequence
+
+from treering.experiments.abstract import Finding
+from treering.experiments.outcome import Outcome, Row
+from treering.report import wording
+from treering.report.statistics import Estimate
+
+SOLVED = 0.9
+"""The benchmark's own word: a task is solved from this accuracy on."""
+
+Judge = Callable[[Outcome], Finding]
+NOT_RUN = Finding("not run", wording.NONE)
+
+
+def reaches(task: str, layer: str, least: float, *, best: bool = False, variant: str = "") -> Judge:
+    """Reproduced if the mean over seeds (or the best seed) is at least `least`."""
+
+    def judge(outcome: Outcome) -> Finding:
+        row = outcome.find(task, layer, variant)
+        if row is None:
+            return NOT_RUN
+        value = row.score.maximum if best else row.score.mean
+        text = wording.score(row.score, row.measure)
+        if best and len(row.seeds) > 1:
+            text = f"best seed {wording.number(value, row.measure)}, mean {text}"
+        return Finding("reproduced" if value >= least else "not reproduced", text)
+
+    return judge
+
+
+def all_reach(tasks: Sequence[str], layer: str, least: float, variant: str = "") -> Judge:
+    """Reproduced if the mean over seeds is at least `least` on every one of the tasks."""
+
+    def judge(outcome: Outcome) -> Finding:
+        found = [outcome.find(task, layer, variant) for task in tasks]
+        rows = [row for row in found if row is not None]
+        if len(rows) < len(tasks):
+            return NOT_RUN
+        good = [row for row in rows if row.score.mean >= least]
+        worst = min(rows, key=lambda row: row.score.mean)
+        text = (
+            f"{len(good)} of {len(rows)}; lowest {worst.task}"
+            f" {wording.score(worst.score, worst.measure)}"
+        )
+        return Finding("reproduced" if len(good) == len(rows) else "not reproduced", text)
+
+    return judge
+
+
+def solves_more(layer: str, others: Sequence[str], tasks: Sequence[str]) -> Judge:
+    """Reproduced if the layer's best seed solves more tasks than that of each of the others."""
+
+    def judge(outcome: Outcome) -> Finding:
+        counts = {}
+        for name in (layer, *others):
+            found = [outcome.find(task, name) for task in tasks]
+            rows = [row for row in found if row is not None]
+            if len(rows) < len(tasks):
+                return NOT_RUN
+            counts[name] = sum(row.score.maximum >= SOLVED for row in rows)
+        text = ", ".join(f"{name} {count}" for name, count in counts.items())
+        more = all(counts[layer] > counts[name] for name in others)
+        return Finding("reproduced" if more else "not reproduced", f"solved: {text}")
+
+    return judge
+
+
+def gains(
+    task: str, layer: str, over: str, published: float | None = None, variant: str = ""
+) -> Judge:
+    """Reproduced if the layer's score is better than another's, and the interval excludes 0.
+
+    An interval around 0 that also holds the published gain decides nothing; one that does not
+    hold it contradicts the claim.
+    """
+
+    def judge(outcome: Outcome) -> Finding:
+        pair = _pair(outcome, task, layer, over, variant)
+        if pair is None:
+            return NOT_RUN
+        row, gain = pair
+        text = _difference(gain, row)
+        if gain.half_width is None:
+            return Finding("undecided", f"{text}, one seed")
+        if gain.excludes_zero:
+            return Finding("reproduced" if gain.mean > 0 else "not reproduced", text)
+        possible = published is None or abs(published - gain.mean) <= gain.half_width
+        return Finding("undecided" if possible else "not reproduced", text)
+
+    return judge
+
+
+def keeps_up(task: str, layer: str, than: str, margin: float, variant: str = "") -> Judge:
+    """Reproduced if the layer surely loses less than `margin` to another."""
+
+    def judge(outcome: Outcome) -> Finding:
+        pair = _pair(outcome, task, layer, than, variant)
+        if pair is None:
+            return NOT_RUN
+        row, gain = pair
+        text = _difference(gain, row)
+        if gain.half_width is None:
+            return Finding("undecided", f"{text}, one seed")
+        if gain.mean - gain.half_width > -margin:
+            return Finding("reproduced", text)
+        lost = gain.mean + gain.half_width < -margin
+        return Finding("not reproduced" if lost else "undecided", text)
+
+    return judge
+
+
+def fewer_parameters(task: str, layer: str, than: str, share: float, variant: str = "") -> Judge:
+    """Reproduced if the layer has about `share` fewer parameters (within two points)."""
+
+    def judge(outcome: Outcome) -> Finding:
+        ours, theirs = outcome.find(task, layer, variant), outcome.find(task, than, variant)
+        if ours is None or theirs is None:
+            return NOT_RUN
+        saved = 1 - ours.layer_parameters / theirs.layer_parameters
+        text = f"{100 * saved:.1f}% ({ours.layer_parameters:,} of {theirs.layer_parameters:,})"
+        return Finding("reproduced" if abs(saved - share) <= 0.02 else "not reproduced", text)
+
+    return judge
+
+
+def _pair(
+    outcome: Outcome, task: str, layer: str, other: str, variant: str
+) -> tuple[Row, Estimate] | None:
+    """The layer's row and its gain over the other's; above 0 is better for every metric."""
+    ours, theirs = outcome.find(task, layer, variant), outcome.find(task, other, variant)
+    if ours is None or theirs is None:
+        return None
+    difference = ours.minus(theirs)
+    if difference is None:
+        return None
+    return ours, difference if ours.measure.better == "higher" else difference.negated
+
+
+def _difference(gain: Estimate, row: Row) -> str:
+    metric = row.measure
+    shown = gain if metric.better == "higher" else gain.negated
+    unit = f" {metric.unit}" if metric.unit else ""
+    seeds = f" ({gain.n} seeds)" if gain.n > 1 else ""
+    return f"{wording.difference(shown, metric)}{unit}{seeds}"

@@ -1,0 +1,164 @@
+"""What an experiment's runs came to: the small JSON file from which results are told.
+
+Beside the runs' own records, which hold curves and timings, it keeps what claims are decided by.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveInt, ValidationError
+
+from treering._errors import UserError
+from treering.records import METRICS, LengthScore, Metric, Record, write_atomically
+from treering.report.statistics import Estimate, estimate
+
+SCHEMA_VERSION = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Row(_Part):
+    """One layer on one task under one variant: its runs, in the order of their seeds."""
+
+    task: str
+    variant: str
+    layer: str
+    hidden_size: PositiveInt
+    parameters: int
+    layer_parameters: int
+    metric: str
+    score_name: str
+    chance: float
+    seeds: list[int]
+    scores: list[float]
+    validation: list[float | None]
+    steps: list[int]
+    seconds: list[float]
+    by_length: list[LengthScore] = []
+    """Means over the seeds."""
+    command: str
+    """Of the first seed's run."""
+
+    @property
+    def measure(self) -> Metric:
+        """What the scores are."""
+        return METRICS[self.metric]
+
+    @property
+    def score(self) -> Estimate:
+        """Mean over seeds and its interval."""
+        return estimate(self.scores)
+
+    def minus(self, other: "Row") -> Estimate | None:
+        """This row's scores minus the other's, seed by seed; None without a seed in common."""
+        theirs = dict(zip(other.seeds, other.scores, strict=True))
+        pairs = zip(self.seeds, self.scores, strict=True)
+        differences = [score - theirs[seed] for seed, score in pairs if seed in theirs]
+        return estimate(differences) if differences else None
+
+    @classmethod
+    def of(cls, layer: str, variant: str, records: Sequence[Record]) -> "Row":
+        """The row of one layer's finished runs."""
+        first = records[0]
+        tested = [record.evaluation for record in records]
+        evaluations = [one for one in tested if one is not None]
+        assert len(evaluations) == len(records)
+        lengths = [entry.length for entry in evaluations[0].by_length]
+        return cls(
+            task=first.task.name,
+            variant=variant,
+            layer=layer,
+            hidden_size=first.model.hidden_size,
+            parameters=first.model.parameters,
+            layer_parameters=first.model.layer_parameters,
+            metric=first.task.metric,
+            score_name=evaluations[0].score_name,
+            chance=first.task.chance,
+            seeds=[record.seed for record in records],
+            scores=[one.score for one in evaluations],
+            validation=[one.validation_score for one in evaluations],
+            steps=[record.learning[-1].step for record in records],
+            seconds=[round(record.cost.wall_seconds, 1) for record in records],
+            by_length=[
+                LengthScore(
+                    length,
+                    round(estimate([one.by_length[k].accuracy for one in evaluations]).mean, 4),
+                    evaluations[0].by_length[k].samples,
+                )
+                for k, length in enumerate(lengths)
+            ],
+            command=first.command,
+        )
+
+
+class Machine(_Part):
+    """Where runs were made."""
+
+    processor: str
+    torch: str
+    treering: str
+    device: str
+
+
+class Outcome(_Part):
+    """All rows of an experiment on one budget."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    experiment: str
+    budget: str
+    created: Annotated[str, Field(min_length=1)]
+    """When the last of its runs began."""
+    machines: list[Machine]
+    settings: list[dict[str, JsonValue]]
+    """Each set of training settings that occurs, once."""
+    rows: list[Row]
+
+    @classmethod
+    def of(cls, name: str, budget: str, records: Sequence[Record], rows: Sequence[Row]) -> Self:
+        """The outcome of an experiment's finished runs."""
+        machines = [
+            Machine(
+                processor=record.environment.processor,
+                torch=record.environment.torch,
+                treering=record.environment.treering,
+                device=record.environment.device,
+            )
+            for record in records
+        ]
+        settings = {
+            json.dumps(record.settings, sort_keys=True): record.settings for record in records
+        }
+        return cls(
+            experiment=name,
+            budget=budget,
+            created=max(record.created for record in records),
+            machines=list(dict.fromkeys(machines)),
+            settings=list(settings.values()),
+            rows=list(rows),
+        )
+
+    def find(self, task: str, layer: str, variant: str = "") -> Row | None:
+        """The row of a layer on a task, if it is there."""
+        wanted = (task, layer, variant)
+        return next((r for r in self.rows if (r.task, r.layer, r.variant) == wanted), None)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read an outcome; UserError if the file is none."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return cls.model_validate(content)
+        except (OSError, ValueError, ValidationError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"{path} is not the outcome of an experiment ({reason}); run `treering reproduce`"
+                " again to write it"
+            ) from None
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        write_atomically(path, self.model_dump_json(indent=1).encode() + b"\n")

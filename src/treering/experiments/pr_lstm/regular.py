@@ -1,0 +1,27 @@
+"""The four regular languages: does the rule hold at lengths never trained on?"""
+
+from treering.experiments.abstract import Claim, Experiment, over
+from treering.experiments.judging import all_reach
+from treering.experiments.pr_lstm.protocol import PAPER, PAPER_SEEDS, REGULAR_TASKS, SOURCE
+
+LAYERS = ("pr-lstm", "lstm")
+
+REGULAR = Experiment(
+    name="pr-lstm/regular",
+    title="The four regular languages",
+    source=f"{SOURCE}, Table 2",
+    claims=(
+        Claim(
+            "PR-LSTM is over 99% at lengths 41..500 on all four regular tasks",
+            "100%",
+            all_reach(REGULAR_TASKS, "pr-lstm", 0.99),
+        ),
+        Claim(
+            "So is an LSTM",
+            "100%",
+            all_reach(REGULAR_TASKS, "lstm", 0.99),
+        ),
+    ),
+    cpu=tuple(over(REGULAR_TASKS, LAYERS, seeds=5, hidden_size=64, steps=20_000)),
+    paper=tuple(over(REGULAR_TASKS, LAYERS, PAPER_SEEDS, **PAPER)),
+)

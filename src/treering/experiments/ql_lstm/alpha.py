@@ -1,0 +1,26 @@
+"""The skip's alpha: a constant, learned, per channel, from the input, bounded."""
+
+from treering.experiments.abstract import Claim, Experiment, Grid
+from treering.experiments.judging import gains
+from treering.experiments.ql_lstm.protocol import READING, SOURCE
+
+FORMS = {
+    "a constant": "ql-lstm:skip=fixed",
+    "one for each channel": "ql-lstm:skip=channel",
+    "a function of the input": "ql-lstm:skip=input",
+    "bounded": "ql-lstm:bounded=true",
+}
+LAYERS = ("lstm", "ql-lstm", *FORMS.values())
+
+ALPHA = Experiment(
+    name="ql-lstm/alpha",
+    title="Forms of the additive skip",
+    source=f"{SOURCE}; adaptive forms are its future work",
+    claims=tuple(
+        Claim(f"A learned alpha is better than {what}", "open", gains("imdb", "ql-lstm", layer))
+        for what, layer in FORMS.items()
+    ),
+    cpu=(Grid("imdb", LAYERS, 3, {"max_tokens": 250, "epochs": 2}),),
+    paper=(Grid("imdb", LAYERS, 10, {"max_tokens": 500, "epochs": 10}),),
+    reading=READING,
+)

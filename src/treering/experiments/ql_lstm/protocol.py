@@ -1,0 +1,13 @@
+"""What the QL-LSTM experiments share."""
+
+SOURCE = "arXiv 2512.06582"
+BIDIRECTIONAL = "lstm:bidirectional=true"
+FOUR = ("lstm", "gru", BIDIRECTIONAL, "ql-lstm")
+PSUG = "ql-lstm:skip=none"
+"""Unified gates alone."""
+HGR_ASC = "ql-lstm:shared_blocks=4"
+"""The additive skip alone: every gate has its own map, as in an LSTM."""
+READING = (
+    "The paper's settings are not public to us: sizes, vocabulary and epochs are ours, equal for"
+    " all layers and tuned for none. Tokens are words and signs; longer reviews are cut."
+)

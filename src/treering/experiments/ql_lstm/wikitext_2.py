@@ -1,0 +1,30 @@
+"""A language model of WikiText-2, which the paper leaves to others."""
+
+from treering.experiments.abstract import Claim, Experiment, Grid
+from treering.experiments.judging import gains, keeps_up
+from treering.experiments.ql_lstm.protocol import SOURCE
+
+LAYERS = ("lstm", "gru", "ql-lstm", "ql-lstm:skip=none", "pr-lstm")
+
+WIKITEXT_2 = Experiment(
+    name="ql-lstm/wikitext-2",
+    title="WikiText-2, word by word",
+    source=f"{SOURCE}, future work",
+    claims=(
+        Claim(
+            "QL-LSTM's perplexity is within 5 of an LSTM's",
+            "open",
+            keeps_up("wikitext2", "ql-lstm", "lstm", 5.0),
+        ),
+        Claim(
+            "PR-LSTM's perplexity is lower than an LSTM's",
+            "open",
+            gains("wikitext2", "pr-lstm", "lstm"),
+        ),
+    ),
+    cpu=(Grid("wikitext2", LAYERS, 1, {"epochs": 1}),),
+    paper=(
+        Grid("wikitext2", LAYERS, 5, {"epochs": 40, "hidden_size": 650, "embedding_size": 650}),
+    ),
+    reading="Sizes of the budget `paper` are those of Zaremba et al. (2014), medium; no dropout.",
+)

@@ -1,0 +1,120 @@
+"""From outcomes to what is told of them: the page of all claims, from the outcomes alone."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from treering.experiments.abstract import Budget, Experiment
+from treering.experiments.outcome import Outcome, Row
+from treering.report import wording
+from treering.report.claims import CLAIM_HEADINGS, JudgedClaim
+
+UNDECIDING = "smoke"
+"""The budget that only shows that everything runs."""
+
+
+def place(folder: Path, name: str, budget: Budget) -> Path:
+    """Where an experiment's outcome lies: `pr-lstm/table-2.cpu.json`."""
+    return folder / f"{name}.{budget}.json"
+
+
+def judged(experiment: Experiment, outcome: Outcome | None) -> list[JudgedClaim]:
+    """Every claim of an experiment with its verdict; without an outcome none was run."""
+    decided = []
+    for claim in experiment.claims:
+        if outcome is None:
+            ours, verdict = wording.NONE, "not run"
+        else:
+            finding = claim.judge(outcome)
+            smoke = outcome.budget == UNDECIDING
+            ours, verdict = finding.ours, "undecided" if smoke else finding.verdict
+        decided.append(JudgedClaim(claim.text, claim.published, ours, verdict))
+    return decided
+
+
+def page(experiments: Sequence[Experiment], outcomes: Mapping[str, Outcome]) -> str:
+    """Markdown of all claims and of the scores behind them, from outcomes by experiment's name."""
+    lines = [
+        "# Results",
+        "",
+        "<!-- made by docs/generate.py from results/claims -->",
+        "",
+        "Which claims of the three founding papers hold, as far as this machine's budget decides."
+        " `reproduced`: the interval of the difference excludes 0, or the threshold is met;"
+        " `undecided`: the interval allows the claim and its opposite. Differences are seed by"
+        " seed, ± the half width of the 95% interval (Student's t). A test set is used once a run;"
+        " the validation split chooses. All layers of an experiment have the same settings and"
+        " none was tuned by itself. Any row again:"
+        " `treering reproduce NAME --budget cpu`.",
+        "",
+    ]
+    for paper in dict.fromkeys(experiment.name.split("/")[0] for experiment in experiments):
+        mine = [e for e in experiments if e.name.startswith(f"{paper}/") and e.claims]
+        lines += [f"## Claims: {paper}", "", *_table((*CLAIM_HEADINGS, "budget", "experiment"))]
+        for experiment in mine:
+            outcome = outcomes.get(experiment.name)
+            budget = outcome.budget if outcome else wording.NONE
+            anchor = experiment.name.replace("/", "")
+            lines += [
+                _line([*claim.cells, budget, f"[{experiment.name}](#{anchor})"])
+                for claim in judged(experiment, outcome)
+            ]
+        lines.append("")
+    for experiment in experiments:
+        lines += _details(experiment, outcomes.get(experiment.name))
+    return "\n".join(lines)
+
+
+def _details(experiment: Experiment, outcome: Outcome | None) -> Iterator[str]:
+    yield from (f"## {experiment.name}", "", f"{experiment.title}. Source: {experiment.source}.")
+    if experiment.reading:
+        yield from ("", experiment.reading)
+    yield ""
+    if outcome is None:
+        yield from (f"Not run. `treering reproduce {experiment.name}`", "")
+        return
+    hours = sum(sum(row.seconds) for row in outcome.rows) / 3600
+    machine = outcome.machines[0]
+    yield (
+        f"Budget `{outcome.budget}`, {outcome.created[:10]}, {machine.processor}, PyTorch"
+        f" {machine.torch}: {sum(len(row.seeds) for row in outcome.rows)} runs,"
+        f" {hours:.1f} hours of one run at a time."
+    )
+    yield ""
+    groups = dict.fromkeys((row.task, row.variant) for row in outcome.rows)
+    layers = dict.fromkeys(row.layer for row in outcome.rows)
+    # The longer side of the table goes down the page.
+    if len(layers) >= len(groups):
+        yield from _table(("layer", "parameters", *(_title(*group) for group in groups)))
+        for layer in layers:
+            found = [outcome.find(task, layer, variant) for task, variant in groups]
+            sizes = " / ".join(dict.fromkeys(f"{r.parameters:,}" for r in found if r))
+            cells = (_score(experiment, row) for row in found)
+            yield _line([f"`{layer}`", sizes, *cells])
+    else:
+        yield from _table(("task", *(f"`{layer}`" for layer in layers)))
+        for task, variant in groups:
+            cells = (_score(experiment, outcome.find(task, layer, variant)) for layer in layers)
+            yield _line([_title(task, variant), *cells])
+    yield ""
+
+
+def _title(task: str, variant: str) -> str:
+    return f"{task}, {variant}" if variant else task
+
+
+def _score(experiment: Experiment, row: Row | None) -> str:
+    if row is None:
+        return ""
+    text = wording.score(row.score, row.measure)
+    published = experiment.published.get((row.task, row.layer))
+    if published is not None:
+        text += f" (published {wording.number(published, row.measure)})"
+    return text
+
+
+def _table(headings: Sequence[str]) -> list[str]:
+    return [_line(headings), "|---" * len(headings) + "|"]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,36 @@
+"""Centre first: is an LSTM better when it reads the middle of a text first?"""
+
+from treering.experiments.abstract import Claim, Experiment
+from treering.experiments.judging import gains, reaches
+from treering.experiments.tree_order.protocol import (
+    PAPER_SEEDS,
+    READING,
+    SEEDS,
+    SOURCE,
+    TASKS,
+    grids,
+)
+
+ORDERED = "lstm+tree-order"
+LAYERS = ("lstm", ORDERED, "gru", "gru+tree-order", "pr-lstm", "pr-lstm+tree-order")
+
+ORDER = Experiment(
+    name="tree-order/order",
+    title="Centre first",
+    source=SOURCE,
+    claims=(
+        Claim("An LSTM reaches 84.1% on R8", "84.1%", reaches("r8", "lstm", 0.841)),
+        *(
+            Claim(
+                f"The tree order improves an LSTM ({task})",
+                "+0.9 points" if task == "r8" else "better",
+                gains(task, ORDERED, "lstm", published=0.009 if task == "r8" else None),
+            )
+            for task in TASKS
+        ),
+    ),
+    cpu=grids(LAYERS, SEEDS),
+    paper=grids(LAYERS, PAPER_SEEDS),
+    published={("r8", "lstm"): 0.841, ("r8", ORDERED): 0.850},
+    reading=READING,
+)

@@ -1,0 +1,46 @@
+"""An Lp penalty on each of an LSTM's eight matrices, with p of 0.5, 1 and 2; on all; learned."""
+
+from treering.experiments.abstract import Claim, Experiment
+from treering.experiments.judging import gains
+from treering.experiments.tree_order.protocol import (
+    PAPER_SEEDS,
+    READING,
+    SEEDS,
+    SOURCE,
+    TASKS,
+    grids,
+)
+
+MATRICES = tuple(f"{letter}_{gate}" for letter in "UW" for gate in "ifgo")
+EXPONENTS = (0.5, 1.0, 2.0)
+ALL = tuple(f"lstm+lp:exponents={p}" for p in EXPONENTS)
+LEARNED = "lstm+lp:exponents=1.0:learned=true"
+ALONE = tuple(f"lstm+lp:exponents={p}:matrices={m}" for m in MATRICES for p in EXPONENTS)
+
+PENALTIES = Experiment(
+    name="tree-order/penalties",
+    title="Lp penalties",
+    source=SOURCE,
+    claims=(
+        *(
+            Claim(
+                f"An L{p:g} penalty on all eight matrices improves an LSTM ({task})",
+                "better",
+                gains(task, layer, "lstm"),
+            )
+            for task in TASKS
+            for p, layer in zip(EXPONENTS, ALL, strict=True)
+        ),
+        *(
+            Claim(
+                f"Weights and exponents learned with the loss improve an LSTM ({task})",
+                "better",
+                gains(task, LEARNED, "lstm"),
+            )
+            for task in TASKS
+        ),
+    ),
+    cpu=grids(("lstm", *ALL, LEARNED, *ALONE), SEEDS),
+    paper=grids(("lstm", *ALL, LEARNED, *ALONE), PAPER_SEEDS),
+    reading=READING + " Every penalty has the weight 1e-4.",
+)

@@ -1,0 +1,25 @@
+"""Claims and what became of them, as tables show them."""
+
+from dataclasses import dataclass
+
+CLAIM_HEADINGS = ("claim", "published", "ours", "verdict")
+
+
+@dataclass(frozen=True)
+class JudgedClaim:
+    """A claim of a paper beside what was measured."""
+
+    text: str
+    published: str
+    ours: str
+    verdict: str
+
+    @property
+    def cells(self) -> tuple[str, str, str, str]:
+        """One text for each of CLAIM_HEADINGS."""
+        return self.text, self.published, self.ours, self.verdict
+
+    @property
+    def plain(self) -> dict[str, str]:
+        """The claim as plain data."""
+        return dict(zip(CLAIM_HEADINGS, self.cells, strict=True))
