@@ -2,7 +2,8 @@
 
 docs/layers/NAME.md, one for each registered layer: its formula, cost and source are the cell's
 docstring, its parameters and states what the cell declares. docs/measured.md: the records of
-`treering bench` in results/bench. A test compares.
+`treering bench` in results/bench. docs/results.md: the outcomes of `treering reproduce` in
+results/claims. A test compares.
 """
 
 import inspect
@@ -16,15 +17,18 @@ import torch
 from torch import Tensor
 
 import treering as tr
+from treering import experiments
 from treering.bench.record import Comparison, Crossover, Growth, Measurement, read
 from treering.cells.regularised import RegularisedCell
 from treering.dispatch import default_schedule
+from treering.experiments import results
 from treering.layers import Recurrent
 from treering.report import benchmarks
 
 DOCS = Path(__file__).parent
 PAGES = DOCS / "layers"
 RECORDS = DOCS.parent / "results" / "bench"
+CLAIMS = DOCS.parent / "results" / "claims"
 # Sizes by which a shape is recognised: neither is a multiple of the other.
 H, I = 10007, 101  # noqa: E741  (the letters of the formulas)
 SECTIONS = ("Cost", "When not to use it", "Source")
@@ -251,10 +255,26 @@ def measured(measurements: Sequence[Measurement]) -> str:
     return "\n".join(lines)
 
 
+def claims(folder: Path) -> str:
+    """The page of all claims: for each experiment the outcome on its greatest budget."""
+    known = [experiments.get(name) for name in experiments.names()]
+    outcomes = {}
+    for experiment in known:
+        for budget in ("cpu", "paper"):
+            path = results.place(folder, experiment.name, budget)
+            if path.exists():
+                outcomes[experiment.name] = experiments.Outcome.load(path)
+    return results.page(known, outcomes)
+
+
 def pages() -> dict[Path, str]:
     """Every generated page by its path."""
     of_layers = {PAGES / f"{name}.md": page(name) for name in tr.layers.names()}
-    return {**of_layers, DOCS / "measured.md": measured(read(RECORDS))}
+    return {
+        **of_layers,
+        DOCS / "measured.md": measured(read(RECORDS)),
+        DOCS / "results.md": claims(CLAIMS),
+    }
 
 
 if __name__ == "__main__":

@@ -44,7 +44,10 @@ def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_generated_pages_are_up_to_date():
     pages = generator().pages()
     of_layers = set((ROOT / "docs" / "layers").iterdir())
-    assert set(pages) == {*of_layers, ROOT / "docs" / "measured.md"}
+    assert set(pages) == {
+        *of_layers,
+        *(ROOT / "docs" / name for name in ("measured.md", "results.md")),
+    }
     for path, text in pages.items():
         assert path.read_text(encoding="utf-8") == text, "run python docs/generate.py"
 

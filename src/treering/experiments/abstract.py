@@ -14,6 +14,9 @@ Budget = Literal["smoke", "cpu", "paper"]
 Verdict = Literal["reproduced", "not reproduced", "undecided", "not run"]
 """`undecided`: what was measured allows the claim and its opposite."""
 
+OPEN = "open"
+"""Stands for the published figure where a claim is a question that nobody has answered."""
+
 Option = str | int | float
 
 
@@ -47,7 +50,7 @@ class Claim:
 
     text: str
     published: str
-    """The figure, or what is known of it; `open` for a question that nobody has answered."""
+    """The figure, or what is known of it, or OPEN."""
     judge: Callable[[Outcome], Finding]
 
 

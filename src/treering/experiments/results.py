@@ -1,15 +1,19 @@
 """From outcomes to what is told of them: the page of all claims, from the outcomes alone."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
-from treering.experiments.abstract import Budget, Experiment
+from treering.experiments.abstract import OPEN, Budget, Experiment, Verdict
 from treering.experiments.outcome import Outcome, Row
 from treering.report import wording
 from treering.report.claims import CLAIM_HEADINGS, JudgedClaim
 
 UNDECIDING = "smoke"
 """The budget that only shows that everything runs."""
+ANSWERS = {"reproduced": "holds", "not reproduced": "does not hold"}
+"""What verdicts are called where nothing was published that could be reproduced."""
 
 
 def place(folder: Path, name: str, budget: Budget) -> Path:
@@ -25,43 +29,70 @@ def judged(experiment: Experiment, outcome: Outcome | None) -> list[JudgedClaim]
             ours, verdict = wording.NONE, "not run"
         else:
             finding = claim.judge(outcome)
-            smoke = outcome.budget == UNDECIDING
-            ours, verdict = finding.ours, "undecided" if smoke else finding.verdict
+            ours, verdict = finding.ours, finding.verdict
+            if outcome.budget == UNDECIDING and verdict != "not run":
+                verdict = "undecided"
+            if claim.published == OPEN:
+                verdict = ANSWERS.get(verdict, verdict)
         decided.append(JudgedClaim(claim.text, claim.published, ours, verdict))
     return decided
 
 
 def page(experiments: Sequence[Experiment], outcomes: Mapping[str, Outcome]) -> str:
     """Markdown of all claims and of the scores behind them, from outcomes by experiment's name."""
+    told = [
+        (experiment, outcomes.get(experiment.name), claim)
+        for experiment in experiments
+        for claim in judged(experiment, outcomes.get(experiment.name))
+    ]
+    papers = [one for one in told if one[2].published != OPEN]
+    questions = [one for one in told if one[2].published == OPEN]
     lines = [
         "# Results",
         "",
         "<!-- made by docs/generate.py from results/claims -->",
         "",
-        "Which claims of the three founding papers hold, as far as this machine's budget decides."
-        " `reproduced`: the interval of the difference excludes 0, or the threshold is met;"
-        " `undecided`: the interval allows the claim and its opposite. Differences are seed by"
-        " seed, ± the half width of the 95% interval (Student's t). A test set is used once a run;"
-        " the validation split chooses. All layers of an experiment have the same settings and"
-        " none was tuned by itself. Any row again:"
-        " `treering reproduce NAME --budget cpu`.",
+        "## What the papers claim",
+        "",
+        _count(papers),
+        "",
+        *_claims(papers),
+        "",
+        "Ours: differences are seed by seed, in points of accuracy unless another unit is named, ±"
+        " the half width of the 95% interval (Student's t). `reproduced` (of a question, `holds`):"
+        " the interval excludes 0, or the threshold is met. `undecided`: the interval allows the"
+        " claim and its opposite. A verdict is about its budget: `cpu` is two cores for at most"
+        " two hours. Any of it again: `treering reproduce NAME --budget cpu`.",
+        "",
+        "## What they leave open, and what we asked",
+        "",
+        _count(questions),
+        "",
+        *_claims(questions),
+        "",
+        "The test set is used once a run, and the validation split chooses what is tested. All"
+        " layers of an experiment have the same settings; none was tuned by itself.",
         "",
     ]
-    for paper in dict.fromkeys(experiment.name.split("/")[0] for experiment in experiments):
-        mine = [e for e in experiments if e.name.startswith(f"{paper}/") and e.claims]
-        lines += [f"## Claims: {paper}", "", *_table((*CLAIM_HEADINGS, "budget", "experiment"))]
-        for experiment in mine:
-            outcome = outcomes.get(experiment.name)
-            budget = outcome.budget if outcome else wording.NONE
-            anchor = experiment.name.replace("/", "")
-            lines += [
-                _line([*claim.cells, budget, f"[{experiment.name}](#{anchor})"])
-                for claim in judged(experiment, outcome)
-            ]
-        lines.append("")
     for experiment in experiments:
         lines += _details(experiment, outcomes.get(experiment.name))
     return "\n".join(lines)
+
+
+def _count(told: Sequence[tuple[Experiment, Outcome | None, JudgedClaim]]) -> str:
+    counts = Counter(claim.verdict for _, _, claim in told)
+    words = (*get_args(Verdict), *ANSWERS.values())
+    parts = [f"{counts[verdict]} {verdict}" for verdict in words if counts[verdict]]
+    return f"Of {len(told)}: {', '.join(parts)}."
+
+
+def _claims(told: Sequence[tuple[Experiment, Outcome | None, JudgedClaim]]) -> list[str]:
+    lines = _table((*CLAIM_HEADINGS, "budget", "experiment"))
+    for experiment, outcome, claim in told:
+        budget = outcome.budget if outcome else wording.NONE
+        anchor = experiment.name.replace("/", "")
+        lines.append(_line([*claim.cells, budget, f"[{experiment.name}](#{anchor})"]))
+    return lines
 
 
 def _details(experiment: Experiment, outcome: Outcome | None) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """What the referee asked: the tree without its merge, the merge without its tree."""
 
-from treering.experiments.abstract import Claim, Experiment, over
+from treering.experiments.abstract import OPEN, Claim, Experiment, over
 from treering.experiments.judging import gains
 from treering.experiments.pr_lstm.ablation import CPU
 from treering.experiments.pr_lstm.protocol import PAPER, PAPER_SEEDS, REGULAR_TASKS, SOURCE
@@ -19,7 +19,7 @@ BRACKETS = Experiment(
     claims=tuple(
         Claim(
             f"The balanced tree is better than the same merge from left to right ({task})",
-            "open",
+            OPEN,
             gains(task, "pr-lstm", "pr-lstm:schedule=left"),
         )
         for task in TASKS

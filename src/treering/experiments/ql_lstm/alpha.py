@@ -1,6 +1,6 @@
 """The skip's alpha: a constant, learned, per channel, from the input, bounded."""
 
-from treering.experiments.abstract import Claim, Experiment, Grid
+from treering.experiments.abstract import OPEN, Claim, Experiment, Grid
 from treering.experiments.judging import gains
 from treering.experiments.ql_lstm.protocol import READING, SOURCE
 
@@ -17,7 +17,7 @@ ALPHA = Experiment(
     title="Forms of the additive skip",
     source=f"{SOURCE}; adaptive forms are its future work",
     claims=tuple(
-        Claim(f"A learned alpha is better than {what}", "open", gains("imdb", "ql-lstm", layer))
+        Claim(f"A learned alpha is better than {what}", OPEN, gains("imdb", "ql-lstm", layer))
         for what, layer in FORMS.items()
     ),
     cpu=(Grid("imdb", LAYERS, 3, {"max_tokens": 250, "epochs": 2}),),

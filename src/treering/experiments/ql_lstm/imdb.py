@@ -1,6 +1,6 @@
 """Sentiment of film reviews at 500 tokens: accuracy and parameters, the whole and each part."""
 
-from treering.experiments.abstract import Claim, Experiment, Grid
+from treering.experiments.abstract import OPEN, Claim, Experiment, Grid
 from treering.experiments.judging import fewer_parameters, gains, keeps_up
 from treering.experiments.ql_lstm.protocol import (
     BIDIRECTIONAL,
@@ -33,7 +33,7 @@ IMDB = Experiment(
         ),
         Claim(
             "The additive skip alone improves on an LSTM",
-            "open",
+            OPEN,
             gains("imdb", HGR_ASC, "lstm"),
         ),
     ),

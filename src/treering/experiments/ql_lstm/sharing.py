@@ -1,6 +1,6 @@
 """Unified gates in a GRU and in a plain RNN, the paper's future work."""
 
-from treering.experiments.abstract import Claim, Experiment, Grid
+from treering.experiments.abstract import OPEN, Claim, Experiment, Grid
 from treering.experiments.judging import keeps_up
 from treering.experiments.ql_lstm.protocol import READING, SOURCE
 
@@ -13,7 +13,7 @@ SHARING = Experiment(
     title="Unified gates in GRU and RNN",
     source=f"{SOURCE}, future work",
     claims=tuple(
-        Claim(f"{layer} is less than a point below {base} ({task})", "open", judge)
+        Claim(f"{layer} is less than a point below {base} ({task})", OPEN, judge)
         for task in TASKS
         for layer, base in PAIRS.items()
         for judge in [keeps_up(task, layer, base, 0.01)]

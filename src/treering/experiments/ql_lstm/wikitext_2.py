@@ -1,6 +1,6 @@
 """A language model of WikiText-2, which the paper leaves to others."""
 
-from treering.experiments.abstract import Claim, Experiment, Grid
+from treering.experiments.abstract import OPEN, Claim, Experiment, Grid
 from treering.experiments.judging import gains, keeps_up
 from treering.experiments.ql_lstm.protocol import SOURCE
 
@@ -13,12 +13,12 @@ WIKITEXT_2 = Experiment(
     claims=(
         Claim(
             "QL-LSTM's perplexity is within 5 of an LSTM's",
-            "open",
+            OPEN,
             keeps_up("wikitext2", "ql-lstm", "lstm", 5.0),
         ),
         Claim(
             "PR-LSTM's perplexity is lower than an LSTM's",
-            "open",
+            OPEN,
             gains("wikitext2", "pr-lstm", "lstm"),
         ),
     ),

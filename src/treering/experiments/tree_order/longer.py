@@ -1,6 +1,6 @@
 """The paper's open question 3: documents beyond 500 tokens."""
 
-from treering.experiments.abstract import Claim, Experiment, Grid, Option
+from treering.experiments.abstract import OPEN, Claim, Experiment, Grid, Option
 from treering.experiments.judging import gains
 from treering.experiments.tree_order.protocol import SOURCE
 
@@ -26,7 +26,7 @@ LONGER = Experiment(
     claims=tuple(
         Claim(
             f"The tree order improves an LSTM on whole documents ({task})",
-            "open",
+            OPEN,
             gains(task, "lstm+tree-order", "lstm"),
         )
         for task in ("imdb", "r8")

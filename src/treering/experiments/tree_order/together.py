@@ -1,6 +1,6 @@
 """The paper's open questions 1 and 2: with both directions, and all three parts together."""
 
-from treering.experiments.abstract import Claim, Experiment
+from treering.experiments.abstract import OPEN, Claim, Experiment
 from treering.experiments.judging import gains
 from treering.experiments.tree_order.protocol import (
     PAPER_SEEDS,
@@ -21,7 +21,7 @@ TOGETHER = Experiment(
     title="All three together, and in both directions",
     source=f"{SOURCE}, its open questions 1 and 2",
     claims=tuple(
-        Claim(f"{what} ({task})", "open", gains(task, layer, base))
+        Claim(f"{what} ({task})", OPEN, gains(task, layer, base))
         for task in TASKS
         for what, layer, base in (
             ("The tree order improves a bidirectional LSTM", BOTH_ORDERED, BOTH_WAYS),

@@ -1,0 +1,59 @@
+"""Outcomes as experiments would write them, for the tests of verdicts and of the page."""
+
+from collections.abc import Mapping, Sequence
+
+from treering.experiments import Experiment, Outcome, Row
+from treering.experiments.outcome import Machine
+
+MACHINE = Machine(processor="x86_64, 2 cores", torch="2.10.0", treering="0.1.0", device="cpu")
+
+
+def row(layer: str, scores: Sequence[float], *, task: str = "r8", **fields: object) -> Row:
+    values = {
+        "task": task,
+        "variant": "",
+        "layer": layer,
+        "hidden_size": 50,
+        "parameters": 1000,
+        "layer_parameters": 100,
+        "metric": "accuracy",
+        "score_name": "test accuracy",
+        "chance": 0.5,
+        "seeds": list(range(len(scores))),
+        "scores": list(scores),
+        "validation": [None] * len(scores),
+        "steps": [10] * len(scores),
+        "seconds": [1.0] * len(scores),
+        "command": f"treering train {task} --layer {layer}",
+    }
+    return Row.model_validate(values | fields)
+
+
+def outcome(*rows: Row, experiment: str = "tree-order/order", budget: str = "cpu") -> Outcome:
+    return Outcome(
+        experiment=experiment,
+        budget=budget,
+        created="2026-01-31T12:00:00+00:00",
+        machines=[MACHINE],
+        settings=[],
+        rows=list(rows),
+    )
+
+
+def of_grids(experiment: Experiment, budget: str, scores: Mapping[str, float]) -> Outcome:
+    """An outcome with every row of a budget: the layer's score, and a little noise by seed."""
+    grids = experiment.paper if budget == "paper" else experiment.cpu
+    return outcome(
+        *(
+            row(
+                layer,
+                [scores.get(layer, 0.5) + 0.001 * (seed % 2) for seed in range(grid.seeds)],
+                task=grid.task,
+                variant=grid.variant,
+            )
+            for grid in grids
+            for layer in grid.layers
+        ),
+        experiment=experiment.name,
+        budget=budget,
+    )

@@ -1,0 +1,89 @@
+"""Every experiment: its claims can be decided by its runs, and its outcome is read as written."""
+
+from pathlib import Path
+
+import pytest
+
+from treering import experiments
+from treering._errors import UserError
+from treering.experiments import Experiment, Outcome
+from treering.experiments.abstract import OPEN
+from treering.experiments.results import judged, page, place
+from treering.report.wording import NONE
+
+from .made_outcomes import of_grids, outcome, row
+
+ALL = [experiments.get(name) for name in experiments.names()]
+
+
+@pytest.fixture(params=ALL, ids=lambda experiment: experiment.name)
+def experiment(request) -> Experiment:
+    return request.param
+
+
+@pytest.mark.parametrize("budget", ["cpu", "paper"])
+def test_its_runs_decide_every_claim(experiment: Experiment, budget: str):
+    made = of_grids(experiment, budget, {})
+    assert all(claim.verdict != "not run" for claim in judged(experiment, made))
+
+
+def test_rows_can_be_told_apart(experiment: Experiment):
+    for grids in (experiment.cpu, experiment.paper):
+        rows = [(grid.task, layer, grid.variant) for grid in grids for layer in grid.layers]
+        assert len(rows) == len(set(rows))
+
+
+def test_smoke_has_every_row_of_cpu_once(experiment: Experiment):
+    assert [grid.layers for grid in experiment.grids("smoke")] == [g.layers for g in experiment.cpu]
+    assert {grid.seeds for grid in experiment.grids("smoke")} == {1}
+    made = of_grids(experiment, "cpu", {}).model_copy(update={"budget": "smoke"})
+    assert {claim.verdict for claim in judged(experiment, made)} == {"undecided"}
+
+
+def test_nothing_is_claimed_without_runs(experiment: Experiment):
+    assert {claim.verdict for claim in judged(experiment, None)} == {"not run"}
+    assert {claim.ours for claim in judged(experiment, None)} == {NONE}
+
+
+def test_published_scores_stand_beside_rows(experiment: Experiment):
+    rows = {(grid.task, layer) for grid in experiment.paper for layer in grid.layers}
+    assert experiment.published.keys() <= rows
+    assert all(0 <= score <= 1 for score in experiment.published.values())
+
+
+def test_an_unknown_experiment_is_named():
+    with pytest.raises(UserError, match=r"unknown experiment 'pr-lstm/table-1'; did you mean"):
+        experiments.get("pr-lstm/table-1")
+
+
+def test_an_outcome_is_read_as_it_was_written(tmp_path: Path):
+    made = outcome(row("lstm", (0.5, 0.75)), row("gru", (1.0,)))
+    path = place(tmp_path, made.experiment, made.budget)
+    made.save(path)
+    assert path == tmp_path / "tree-order" / "order.cpu.json"
+    assert Outcome.load(path) == made
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"schema_version": 2}', "[1]"])
+def test_another_file_is_refused(tmp_path: Path, text: str):
+    path = tmp_path / "file.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"file\.json is not the outcome of an experiment"):
+        Outcome.load(path)
+
+
+def test_the_page_tells_claims_and_scores():
+    order = experiments.get("tree-order/order")
+    made = outcome(
+        *(row(layer, (0.93, 0.932), task=task) for task in ("r8", "fine-foods") for layer in LAYERS)
+    )
+    text = page([order, experiments.get("ql-lstm/alpha")], {order.name: made})
+    claims, _, rest = text.partition("## What they leave open")
+    assert "| An LSTM reaches 84.1% on R8 | 84.1% | 93.1% ± 1.3 | reproduced | cpu |" in claims
+    assert "1 reproduced" in claims
+    assert OPEN not in claims
+    assert "Not run. `treering reproduce ql-lstm/alpha`" in rest
+    assert "| `lstm` | 1,000 | 93.1% ± 1.3 (published 84.1%) | 93.1% ± 1.3 |" in rest
+
+
+LAYERS = experiments.get("tree-order/order").cpu[0].layers

@@ -1,0 +1,128 @@
+"""The rules by which scores decide a claim, on scores made for it."""
+
+import pytest
+
+from treering.experiments import judging
+from treering.experiments.judging import (
+    all_reach,
+    fewer_parameters,
+    gains,
+    keeps_up,
+    reaches,
+    solves_more,
+)
+from treering.report.wording import MINUS
+
+from .made_outcomes import outcome, row
+
+BASE = (0.80, 0.82, 0.81, 0.79, 0.83)
+
+
+def shifted(by: float, noise: float = 0.0) -> list[float]:
+    return [score + by + (noise if k % 2 else -noise) for k, score in enumerate(BASE)]
+
+
+@pytest.mark.parametrize(
+    ("by", "noise", "published", "verdict"),
+    [
+        (0.02, 0.001, None, "reproduced"),
+        (-0.02, 0.001, None, "not reproduced"),
+        (0.0, 0.02, None, "undecided"),
+        # An interval of about 0.01 around 0 holds the published gain, or does not.
+        (0.0, 0.01, 0.009, "undecided"),
+        (0.0, 0.001, 0.009, "not reproduced"),
+    ],
+)
+def test_a_gain_is_told_from_zero_and_from_the_published_one(by, noise, published, verdict):
+    made = outcome(row("lstm", BASE), row("gru", shifted(by, noise)))
+    assert gains("r8", "gru", "lstm", published)(made).verdict == verdict
+
+
+def test_differences_are_taken_seed_by_seed():
+    """Seeds differ by far more than the gain, which is the same for each of them."""
+    made = outcome(row("lstm", (0.5, 0.7, 0.9)), row("gru", (0.51, 0.711, 0.911)))
+    finding = gains("r8", "gru", "lstm")(made)
+    assert finding.verdict == "reproduced"
+    assert finding.ours.startswith("+1.1")
+    assert "3 seeds" in finding.ours
+
+
+def test_seeds_that_only_one_has_do_not_count():
+    made = outcome(row("lstm", (0.5, 0.5, 0.5)), row("gru", (0.6, 0.6), seeds=[1, 7]))
+    finding = gains("r8", "gru", "lstm")(made)
+    assert finding.verdict == "undecided"
+    assert "one seed" in finding.ours
+
+
+def test_lower_is_better_where_the_metric_says_so():
+    perplexity = {"metric": "perplexity", "chance": 300.0}
+    made = outcome(row("lstm", (100, 102), **perplexity), row("gru", (90, 92), **perplexity))
+    finding = gains("r8", "gru", "lstm")(made)
+    assert finding.verdict == "reproduced"
+    assert finding.ours.startswith(f"{MINUS}10.0")
+    assert gains("r8", "lstm", "gru")(made).verdict == "not reproduced"
+
+
+@pytest.mark.parametrize(
+    ("by", "noise", "verdict"),
+    [
+        (-0.002, 0.0005, "reproduced"),
+        (-0.03, 0.0005, "not reproduced"),
+        (-0.01, 0.005, "undecided"),
+        (0.05, 0.001, "reproduced"),
+    ],
+)
+def test_keeping_up_needs_an_interval_above_the_margin(by, noise, verdict):
+    made = outcome(row("lstm", BASE), row("ql-lstm", shifted(by, noise)))
+    assert keeps_up("r8", "ql-lstm", "lstm", 0.01)(made).verdict == verdict
+
+
+def test_thresholds_of_the_mean_and_of_the_best_seed():
+    made = outcome(row("lstm", (0.8, 1.0)))
+    assert reaches("r8", "lstm", 0.95)(made).verdict == "not reproduced"
+    assert reaches("r8", "lstm", 0.95, best=True)(made).verdict == "reproduced"
+    assert "best seed 100.0%" in reaches("r8", "lstm", 0.95, best=True)(made).ours
+
+
+def test_all_tasks_must_reach_it_and_the_lowest_is_named():
+    made = outcome(
+        row("lstm", (1.0, 1.0), task="even_pairs"), row("lstm", (0.9, 1.0), task="parity_check")
+    )
+    finding = all_reach(("even_pairs", "parity_check"), "lstm", 0.99)(made)
+    assert finding.verdict == "not reproduced"
+    assert finding.ours.startswith("1 of 2; lowest parity_check 95.0%")
+    assert all_reach(("even_pairs",), "lstm", 0.99)(made).verdict == "reproduced"
+
+
+def test_solved_tasks_are_counted_by_the_best_seed():
+    made = outcome(
+        *(row("pr-lstm", (0.1, 0.95), task=task) for task in ("a", "b")),
+        row("lstm", (0.89, 0.89), task="a"),
+        row("lstm", (0.91, 0.1), task="b"),
+    )
+    finding = solves_more("pr-lstm", ["lstm"], ["a", "b"])(made)
+    assert finding.verdict == "reproduced"
+    assert finding.ours == "solved: pr-lstm 2, lstm 1"
+    assert solves_more("pr-lstm", ["lstm"], ["b"])(made).verdict == "not reproduced"
+
+
+@pytest.mark.parametrize(("ours", "verdict"), [(52, "reproduced"), (60, "not reproduced")])
+def test_parameters_within_two_points(ours, verdict):
+    made = outcome(row("lstm", (1.0,)), row("ql-lstm", (1.0,), layer_parameters=ours))
+    assert fewer_parameters("r8", "ql-lstm", "lstm", 0.48)(made).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    "judge",
+    [
+        gains("r8", "gru", "rnn"),
+        keeps_up("r8", "rnn", "gru", 0.01),
+        reaches("r8", "rnn", 0.5),
+        reaches("r8", "gru", 0.5, variant="longer"),
+        all_reach(("r8", "imdb"), "gru", 0.5),
+        solves_more("gru", ["rnn"], ["r8"]),
+        fewer_parameters("r8", "gru", "rnn", 0.5),
+    ],
+)
+def test_without_its_rows_a_claim_was_not_run(judge):
+    assert judge(outcome(row("gru", (1.0,)))) == judging.NOT_RUN
