@@ -156,6 +156,8 @@ class TaskInfo(_Part):
     """Names of a data set's classes, in their order."""
     max_tokens: PositiveInt | None = None
     """Words kept of each text of a data set."""
+    min_tokens: PositiveInt | None = None
+    """Words up to which a shorter text is repeated; None: it is as it is."""
     metric: Annotated[str, AfterValidator(_known_metric)] = "accuracy"
     """What all scores of the run measure: a name in METRICS."""
 

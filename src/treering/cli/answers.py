@@ -160,8 +160,13 @@ class Respondent:
             yield from (self._outputs(line) for line in lines)
 
     def _labels(self, lines: Sequence[str]) -> Iterator[Answer | None]:
+        from treering.tasks.text.dataset import lengthened
+
         vocabulary: Any = self.vocabulary
-        rows = [torch.tensor(ids[: self.task.max_tokens]) for ids in vocabulary.encode(lines)]
+        rows = [
+            torch.tensor(lengthened(ids[: self.task.max_tokens], self.task.min_tokens))
+            for ids in vocabulary.encode(lines)
+        ]
         filled = [row for row in rows if len(row)]
         chances = iter(())
         if filled:

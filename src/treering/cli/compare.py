@@ -44,8 +44,8 @@ def compare_(
     Parameters
     ----------
     task
-        A generated task (`treering list`), r8, tinyshakespeare, wikitext2, or the path of a file:
-        CSV, TSV or JSONL to classify texts, .txt for a language model.
+        A generated task or a data set (`treering list`), or the path of a file: CSV, TSV or JSONL
+        to classify texts, .txt for a language model.
     layers
         Layers separated by commas; without it the founding systems. Each may have options
         (pr-lstm:refinements=2) and additions (lstm+tree-order, lstm+lp:exponents=0.5).

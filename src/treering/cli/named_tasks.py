@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     NamedTask = GeneratedTask | TextTask | TextStreamTask
 
-DATASETS = ("r8",)
+DATASETS = {"r8": presets.R8, "fine-foods": presets.FINE_FOODS, "imdb": presets.IMDB}
 STREAMS = ("tinyshakespeare", "wikitext2")
 FILES = "the path of a CSV, TSV, JSONL or .txt file"
 
@@ -37,12 +37,12 @@ class TaskKind:
 
 GENERATED = TaskKind(
     "a generated task",
-    ("text", "label", "test", "unit", "max_tokens", "max_words"),
+    ("text", "label", "test", "unit", "max_tokens", "min_tokens", "max_words"),
     ("embedding_size",),
     ("epochs", "truncate"),
 )
 CLASSIFICATION = TaskKind("a data set", ("unit",), (), ("truncate", *_LENGTHS))
-STREAM = TaskKind("a continuous text", ("text", "label", "max_tokens"), (), _LENGTHS)
+STREAM = TaskKind("a continuous text", ("text", "label", "max_tokens", "min_tokens"), (), _LENGTHS)
 
 
 def kind_of(word: str) -> tuple[TaskKind, dict[str, Any]]:
@@ -50,7 +50,7 @@ def kind_of(word: str) -> tuple[TaskKind, dict[str, Any]]:
     if word in tasks.names():
         return GENERATED, presets.GENERATED
     if word in DATASETS:
-        return CLASSIFICATION, presets.R8
+        return CLASSIFICATION, DATASETS[word]
     if word in STREAMS:
         return STREAM, presets.WIKITEXT2 if word == "wikitext2" else presets.TEXT
     _check_file(word)
@@ -89,11 +89,16 @@ def load(word: str, kind: TaskKind, options: TaskOptions) -> "NamedTask":
             raise UserError("--max-words counts words; write --unit word with it")
         return text.load_text(word, unit, max_words=options.max_words, test_path=options.test)
     # The presets have a max_tokens for every kind of text.
-    limits = {"max_tokens": options.max_tokens or 0, "max_words": options.max_words}
-    if word == "r8":
+    limits = {
+        "max_tokens": options.max_tokens or 0,
+        "max_words": options.max_words,
+        "min_tokens": options.min_tokens,
+    }
+    loaders = {"r8": text.load_r8, "fine-foods": text.load_fine_foods, "imdb": text.load_imdb}
+    if word in loaders:
         if options.text or options.label or options.test:
-            raise UserError("--text, --label and --test are for files; r8 has its own")
-        return text.load_r8(**limits)
+            raise UserError(f"--text, --label and --test are for files; {word} has its own")
+        return loaders[word](**limits)
     if options.text is None or options.label is None:
         raise UserError(
             f"{word} is a file: say which columns hold text and label, with --text COLUMN and"

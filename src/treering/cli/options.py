@@ -78,7 +78,9 @@ class TaskOptions:
     """What a language model of a .txt file reads and predicts; characters without it."""
     max_tokens: Annotated[Whole | None, _by_task("max_tokens")] = None
     """Words kept of each text."""
-    max_words: Whole | None = None
+    min_tokens: Whole | None = None
+    """Repeat a text of fewer words until it has so many; without it texts are as they are."""
+    max_words: Annotated[Whole | None, _by_task("max_words")] = None
     """Size of a vocabulary of words; without it every word of the training texts is in (of a
     continuous text, every word that occurs twice)."""
 

@@ -213,6 +213,7 @@ def run_one(protocol: Protocol, spec: LayerSpec, seed: int, progress: Progress) 
             ),
             labels=task.labels if isinstance(task, DatasetTask) else (),
             max_tokens=task.max_tokens if isinstance(task, DatasetTask) else None,
+            min_tokens=task.min_tokens if isinstance(task, DatasetTask) else None,
             metric=task.metric,
         ),
         model=ModelInfo(

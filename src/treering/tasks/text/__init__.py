@@ -1,6 +1,8 @@
-"""Tasks of texts: classification of the user's own files and R8; streams for language models."""
+"""Tasks of texts: classification, own files and data sets; streams for language models."""
 
 from treering.tasks.text.dataset import TextTask as TextTask
+from treering.tasks.text.fine_foods import load_fine_foods as load_fine_foods
+from treering.tasks.text.imdb import load_imdb as load_imdb
 from treering.tasks.text.load import load_file as load_file
 from treering.tasks.text.r8 import load_r8 as load_r8
 from treering.tasks.text.stream_vocabulary import StreamVocabulary as StreamVocabulary

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,12 +24,14 @@ class TextTask(DatasetTask):
 
     vocabulary: Vocabulary
     max_tokens: int
+    min_tokens: int | None
+    """shorter texts are lengthened to this, see `encode`"""
     left_out: int
     """training rows dropped because their text is also in the given test file"""
 
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Tokens (N, T) and lengths (N,) of new texts; UserError for one without words."""
-        return encode(self.vocabulary, texts, self.max_tokens)
+        return encode(self.vocabulary, texts, self.max_tokens, self.min_tokens)
 
 
 def make_task(
@@ -39,6 +42,7 @@ def make_task(
     *,
     max_tokens: int,
     max_words: int | None,
+    min_tokens: int | None = None,
     left_out: int = 0,
 ) -> TextTask:
     """The task of three parts; vocabulary and classes come from `train` alone.
@@ -56,7 +60,7 @@ def make_task(
                     f"{rows.path}, line {line}: the label {label!r} does not occur in the "
                     f"training rows (labels there: {', '.join(labels)})"
                 )
-        tokens, lengths = encode(vocabulary, rows.texts, max_tokens)
+        tokens, lengths = encode(vocabulary, rows.texts, max_tokens, min_tokens)
         return Split(tokens, lengths, torch.tensor([number[label] for label in rows.labels]))
 
     return TextTask(
@@ -69,22 +73,43 @@ def make_task(
         padding=PADDING,
         vocabulary=vocabulary,
         max_tokens=max_tokens,
+        min_tokens=min_tokens,
         left_out=left_out,
     )
 
 
-def encode(vocabulary: Vocabulary, texts: Sequence[str], max_tokens: int) -> tuple[Tensor, Tensor]:
-    """Tokens (N, T) of the first `max_tokens` words of each text, and lengths (N,)."""
+def encode(
+    vocabulary: Vocabulary, texts: Sequence[str], max_tokens: int, min_tokens: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Tokens (N, T) of the first `max_tokens` words of each text, and lengths (N,).
+
+    A text of fewer than `min_tokens` words is repeated, its last copy cut, until it has so many:
+    it says nothing new, but what it says lies further apart. UserError for a text without words.
+    """
     if max_tokens < 1:
         raise UserError(f"max_tokens is {max_tokens}; write a number of at least 1")
+    if min_tokens is not None and not 1 <= min_tokens <= max_tokens:
+        raise UserError(
+            f"min_tokens is {min_tokens}; write a number from 1 to max_tokens, {max_tokens}"
+        )
     if not texts:
         raise UserError("no texts; give at least one")
-    rows = [torch.tensor(ids[:max_tokens], dtype=torch.int64) for ids in vocabulary.encode(texts)]
+    rows = [lengthened(ids[:max_tokens], min_tokens) for ids in vocabulary.encode(texts)]
     lengths = torch.tensor([len(row) for row in rows])
     if not lengths.all():
         index = int((lengths == 0).nonzero()[0])
         raise UserError(f"text {index} ({texts[index][:40]!r}) has no words; leave it out")
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PADDING), lengths
+    tokens = np.full((len(rows), int(lengths.max())), PADDING, dtype=np.int64)
+    for place, row in zip(tokens, rows, strict=True):
+        place[: len(row)] = row
+    return torch.from_numpy(tokens), lengths
+
+
+def lengthened(ids: list[int], min_tokens: int | None) -> list[int]:
+    """The ids again and again up to `min_tokens` of them, if there are any; None: as they are."""
+    if min_tokens is None or not 0 < len(ids) < min_tokens:
+        return ids
+    return (ids * -(-min_tokens // len(ids)))[:min_tokens]
 
 
 def hold_out(rows: Rows, shares: Sequence[float], seed: int) -> list[Rows]:

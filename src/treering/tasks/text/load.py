@@ -15,6 +15,7 @@ def load_file(
     *,
     max_tokens: int = 128,
     max_words: int | None = None,
+    min_tokens: int | None = None,
     seed: int = 0,
     test_path: str | os.PathLike[str] | None = None,
 ) -> TextTask:
@@ -24,9 +25,10 @@ def load_file(
     by `seed`; rows of equal text (case and blanks aside) stay in one split. With `test_path`,
     a file with the same columns, that is the test split, training rows whose text occurs in
     it are left out (`TextTask.left_out` counts them), and `path` is split 90/10. The first
-    `max_tokens` words of a text are kept. The vocabulary has the `max_words` commonest words
-    (None: all) of the training split alone; others are the unknown word. `chance` is the
-    share in `test` of the commonest training label.
+    `max_tokens` words of a text are kept; with `min_tokens` a shorter text is repeated until it
+    has so many. The vocabulary has the `max_words` commonest words (None: all) of the training
+    split alone; others are the unknown word. `chance` is the share in `test` of the commonest
+    training label.
 
     Needs about 10 bytes of memory per byte of file. UserError for a file, row or column that
     cannot be used; it names file and line.
@@ -53,5 +55,6 @@ def load_file(
         test,
         max_tokens=max_tokens,
         max_words=max_words,
+        min_tokens=min_tokens,
         left_out=left_out,
     )

@@ -24,8 +24,16 @@ SHA256 = {
 }
 
 
-def load_r8(*, max_tokens: int = 32, max_words: int | None = None, seed: int = 0) -> TextTask:
+def load_r8(
+    *,
+    max_tokens: int = 32,
+    max_words: int | None = None,
+    min_tokens: int | None = None,
+    seed: int = 0,
+) -> TextTask:
     """R8 as a task: the first `max_tokens` words of a document, the official test split.
+
+    With `min_tokens`, a document of fewer words is repeated until it has so many.
 
     A tenth of the training documents, stratified and drawn by `seed`, is the validation
     split; the vocabulary (the `max_words` commonest words, None for all) comes from the other
@@ -39,7 +47,15 @@ def load_r8(*, max_tokens: int = 32, max_words: int | None = None, seed: int = 0
     """
     train, validation = hold_out(_rows("train.txt"), (0.1,), seed)
     test = _rows("test.txt")
-    return make_task("r8", train, validation, test, max_tokens=max_tokens, max_words=max_words)
+    return make_task(
+        "r8",
+        train,
+        validation,
+        test,
+        max_tokens=max_tokens,
+        max_words=max_words,
+        min_tokens=min_tokens,
+    )
 
 
 def _rows(name: str) -> Rows:

@@ -2,22 +2,24 @@
 
 import json
 import os
+import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
 from tokenizers.normalizers import NFC, Lowercase
 from tokenizers.normalizers import Sequence as Normalizers
 from tokenizers.pre_tokenizers import Whitespace
-from tokenizers.trainers import WordLevelTrainer
 
 from treering._errors import UserError
 
 PADDING, UNKNOWN = 0, 1
 _RESERVED = ("[PAD]", "[UNK]")
 _FORMAT = "treering vocabulary 1"
+_NORMALIZER = Normalizers([NFC(), Lowercase()])
+_WHITESPACE = Whitespace()
+_ASCII_WORDS = re.compile(r"\w+|[^\w\s]+", re.ASCII)
 
 
 class Vocabulary:
@@ -41,7 +43,7 @@ class Vocabulary:
                 "a vocabulary's words must differ from each other and from [PAD], [UNK]"
             )
         self.words = tuple(words)
-        self._tokenizer = _tokenizer(WordLevel(ids, unk_token=_RESERVED[UNKNOWN]))
+        self._ids = ids
 
     @classmethod
     def of_texts(
@@ -54,17 +56,11 @@ class Vocabulary:
         for what, number in (("max_words", max_words), ("min_count", min_count)):
             if number is not None and number < 1:
                 raise UserError(f"{what} is {number}; write a number of at least 1")
-        tokenizer = _tokenizer(WordLevel({}, unk_token=_RESERVED[UNKNOWN]))
-        # No special tokens here: the library would then find "[PAD]" inside users' texts.
-        trainer = WordLevelTrainer(
-            vocab_size=2**31 if max_words is None else max_words,
-            min_frequency=min_count,
-            special_tokens=[],
-            show_progress=False,
-        )
-        tokenizer.train_from_iterator(texts, trainer)
-        ids = tokenizer.get_vocab()
-        return cls(sorted(ids, key=ids.__getitem__))
+        counts: Counter[str] = Counter()
+        for text in texts:
+            counts.update(words_of(text))
+        words = [word for word, count in counts.items() if count >= min_count]
+        return cls(sorted(words, key=lambda word: (-counts[word], word))[:max_words])
 
     def __len__(self) -> int:
         """Number of ids, padding and unknown included."""
@@ -72,7 +68,8 @@ class Vocabulary:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text's words; an empty list for a text without visible characters."""
-        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+        ids = self._ids
+        return [[ids.get(word, UNKNOWN) for word in words_of(text)] for text in texts]
 
     def to_json(self) -> str:
         """The vocabulary as JSON text that `from_json` reads."""
@@ -123,8 +120,10 @@ class Vocabulary:
         return cls.from_json(text, str(path))
 
 
-def _tokenizer(model: WordLevel) -> Tokenizer:
-    tokenizer = Tokenizer(model)
-    tokenizer.normalizer = Normalizers([NFC(), Lowercase()])
-    tokenizer.pre_tokenizer = Whitespace()
-    return tokenizer
+def words_of(text: str) -> list[str]:
+    """The words of a text, in their order."""
+    if text.isascii():
+        # The same words in a third of the time.
+        return _ASCII_WORDS.findall(text.lower())
+    normal = _NORMALIZER.normalize_str(text)
+    return [word for word, _ in _WHITESPACE.pre_tokenize_str(normal)]
