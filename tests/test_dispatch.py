@@ -58,6 +58,24 @@ class TestExplain:
         with tr.use_kernels("native-pr-lstm"):
             assert ": native-pr-lstm (" in str(tr.explain(layer, x))
 
+    @pytest.mark.parametrize("merging", ["sum", "linear"])
+    def test_a_merge_that_the_kernel_does_not_know(self, merging: Any):
+        layer, x = tr.PRLSTM(2, 3, merging=merging), torch.randn(20, 4, 2)
+        reason = f"it is written for the gated merge, and this one is {merging!r}"
+        assert f"reference (native-pr-lstm: {reason}" in str(tr.explain(layer, x))
+        assert (
+            f": shared-pr-lstm (shared-pr-lstm runs PRLSTMCell under Tree; native-pr-lstm: {reason}"
+            in str(tr.explain(layer, torch.zeros(20, 4, 2)))
+        )
+        with tr.use_kernels("native-pr-lstm"), pytest.raises(UserError, match=reason):
+            layer(x)
+        with torch.no_grad():
+            y, _ = layer(x)
+            state = None
+            for t, x_t in enumerate(x):
+                y_t, state = layer.step(x_t, state)
+                torch.testing.assert_close(y_t, y[t])
+
     def test_one_line_per_layer_and_direction(self):
         explanation = tr.explain(tr.LSTM(2, 3, 2, bidirectional=True), X)
         assert len(explanation.lines) == 4

@@ -4,6 +4,7 @@ Nothing here shares code with the cells: gates are cut out of the matrices by ha
 Legend: I input, H hidden, B batch.
 """
 
+import dataclasses
 import math
 from typing import Any
 
@@ -293,6 +294,41 @@ def test_pr_lstm(bias: bool, refinements: int):
     made = cell.merge(w, left, right)
     close(made.c, c)
     close(made.h, h)
+
+
+@either_bias
+@pytest.mark.parametrize("merging", ["sum", "linear"])
+def test_pr_lstm_with_a_plain_merge(bias: bool, merging: str):
+    cell = PRLSTMCell(H, refinements=1, merging=merging, bias=bias)
+    w = draw(cell)
+    left, right = (HiddenCell(torch.randn(B, H), torch.randn(B, H)) for _ in range(2))
+    if merging == "sum":
+        assert not [name for name in w if "merge" in name]
+        h, c = left.h + right.h, left.c + right.c
+    else:
+        assert w["weight_merge"].shape == (2 * H, 2 * H)
+        h, c = (
+            l_part @ rows(w, "weight_merge", k)[:, :H].T
+            + r_part @ rows(w, "weight_merge", k)[:, H:].T
+            + rows(w, "bias_merge", k)
+            for k, (l_part, r_part) in enumerate(zip(left, right, strict=True))
+        )
+    plain = dataclasses.replace(cell, refinements=0).merge(w, left, right)
+    close(plain.h, h)
+    close(plain.c, c)
+    i, g, o, f = (h @ rows(w, "weight_refine0", k).T + rows(w, "bias_refine0", k) for k in range(4))
+    c = sigmoid(i) * tanh(g) + sigmoid(f) * c
+    made = cell.merge(w, left, right)
+    close(made.c, c)
+    close(made.h, sigmoid(o) * tanh(c))
+
+
+def test_pr_lstm_of_sums_is_the_sum_of_its_leaves():
+    layer = tr.PRLSTM(I, H, merging="sum", refinements=0, dtype=torch.float64)
+    leaves = layer.cell.leaf(layer.weights(0), x := torch.randn(9, B, I, dtype=torch.float64))
+    y, state = layer(x)
+    close(y, leaves.h.cumsum(0))
+    close(state.last.c[0], leaves.c.sum(0))
 
 
 @either_bias

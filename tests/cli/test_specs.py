@@ -78,7 +78,7 @@ def test_what_is_written_is_what_is_built() -> None:
     assert isinstance(layer, layers.PRLSTM)
     assert (layer.input_size, layer.hidden_size, layer.num_layers) == (3, 4, 2)
     assert (layer.bias, layer.bidirectional, layer.batch_first) == (False, True, True)
-    assert layer.cell_options() == {"refinements": 1}
+    assert layer.cell_options() == {"refinements": 1, "merging": "gated"}
     assert "weight_refine1_l1_reverse" in layer.state_dict()
     assert layer.schedule == Tree("left")
     assert penalties == []
@@ -125,6 +125,7 @@ def test_every_schedule_runs_some_layer(schedule: str) -> None:
         ("lstm:num_layers=0", ("num_layers",)),
         ("lstm:dropout=2", ("dropout", "[0, 1]")),
         ("ql-lstm:shared_blocks=7", ("shared_blocks must be one of",)),
+        ("pr-lstm:merging=plus", ("merging must be one of gated, sum, linear", "'plus'")),
         ("lstm+lp:weights=-1", ("weights must be finite and not negative",)),
         ("lstm+lp:learned=true:weights=0", ("to be learned",)),
     ],

@@ -68,6 +68,9 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"schedule": tr.Tree("left")},
         {"schedule": tr.Tree("random", seed=3)},
         {"bias": False},
+        {"merging": "sum", "refinements": 0},
+        {"merging": "linear"},
+        {"merging": "linear", "refinements": 0, "bias": False},
     ],
     "pr-rnn": [
         {"refinements": 0},

@@ -49,7 +49,10 @@ def _native_refuses(call: Call) -> str | None:
         return (
             "a tree's merges are written down as numbers, and there are none while shapes alone run"
         )
-    reason = native_refuses(call, _FORMS[type(call.cell)].dtypes) or _refuses(call)
+    form = form_of(call.cell)
+    if form is None:
+        return f"it is written for the gated merge, and this one is {_merging(call.cell)!r}"
+    reason = native_refuses(call, form.dtypes) or _refuses(call)
     if reason is None and any(w.dtype != call.x.dtype for w in call.weights.values()):
         reason = "weights and input differ in dtype"
     return reason
@@ -157,8 +160,12 @@ _FORMS: dict[type[Cell], native_tree.Form] = {
 
 
 def form_of(cell: Cell) -> native_tree.Form | None:
-    """How the kernel knows this cell."""
-    return _FORMS.get(type(cell))
+    """How the kernel knows this cell, if it does."""
+    return _FORMS.get(type(cell)) if _merging(cell) == "gated" else None
+
+
+def _merging(cell: Cell) -> str:
+    return cell.merging if isinstance(cell, PRLSTMCell) else "gated"
 
 
 KERNELS = (
