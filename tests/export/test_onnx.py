@@ -18,7 +18,7 @@ import treering as tr
 from treering._errors import UserError
 from treering.cells.abstract import MergeCell
 from treering.export.examples import draw_lengths, tensors_of
-from treering.models import Classifier, Transducer
+from treering.models import Classifier, Tagger, Transducer
 from treering.schedules.tree import TreeState
 
 BATCHES, TIMES = (1, 3, 8), (1, 7, 64, 301)
@@ -152,7 +152,15 @@ def test_transducer(name: str, tmp_path: Path):
     hold_model(Transducer(layer, 3, 2), tmp_path / "m.onnx", lengths=False, ids=3)
 
 
-class Tagger(nn.Module):
+@pytest.mark.parametrize("name", ["min-gru", pytest.param("pr-lstm", marks=pytest.mark.slow)])
+def test_tagger(name: str, tmp_path: Path):
+    layer = tr.layers.get(name)(3, 5, batch_first=True)
+    model = Tagger(layer, 3, 2)
+    hold_model(model, tmp_path / "m.onnx", lengths=False, ids=3)
+    hold_model(model, tmp_path / "l.onnx", lengths=True, ids=3)
+
+
+class UsersTagger(nn.Module):
     """A user's module, time first, with arguments of its own names."""
 
     def __init__(self) -> None:
@@ -168,7 +176,7 @@ class Tagger(nn.Module):
 
 @torch.no_grad()
 def test_a_module_of_the_users(tmp_path: Path):
-    model, path = Tagger(), tmp_path / "m.onnx"
+    model, path = UsersTagger(), tmp_path / "m.onnx"
     written = tr.export.to_onnx(
         model,
         path,
@@ -203,7 +211,7 @@ def test_torch_export_alone(name: str, strict: bool):
         (tr.PRLSTM(4, 5, schedule=tr.Tree("random")), {}, "drawn token by token"),
         (tr.PRLSTM(4, 5), {"state": True}, "cannot be exported with a carried state"),
         (nn.Linear(4, 5), {}, "what a Linear is called with is not known here"),
-        (Tagger(), {"example": {"tokens": torch.zeros(1, 3)}}, "size 1 along 'batch'"),
+        (UsersTagger(), {"example": {"tokens": torch.zeros(1, 3)}}, "size 1 along 'batch'"),
         (tr.GRU(4, 5), {"outputs": ["y", "h", "c"]}, "has 2 outputs, and 3 names"),
     ],
     ids=["random", "state", "unknown", "one", "outputs"],

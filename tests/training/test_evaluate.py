@@ -4,9 +4,9 @@ from torch import nn
 
 from treering._errors import UserError
 from treering.records import LengthScore
-from treering.tasks.abstract import Batch, Split
+from treering.tasks.abstract import NOT_ASKED, Batch, Split
 from treering.training import LengthGrid, evaluate_lengths, evaluate_split, score
-from treering.training.evaluate import accuracy
+from treering.training.evaluate import accuracy, cross_entropy
 
 
 class Oracle(nn.Module):
@@ -32,6 +32,21 @@ def test_accuracy_counts_the_mask_alone():
     guess = torch.tensor([[0, 0, 1], [1, 1, 0]])
     batch = Batch(targets, targets, mask)
     assert accuracy(nn.functional.one_hot(guess, 2), batch).item() == 2 / 3
+
+
+def test_where_nothing_is_asked_nothing_is_learnt():
+    logits = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    logits.requires_grad_()
+    targets = torch.tensor([[NOT_ASKED, 1, NOT_ASKED], [3, NOT_ASKED, 0]])
+    loss = cross_entropy(logits, targets)
+    asked = targets != NOT_ASKED
+    chances = logits.softmax(-1)[asked]
+    expected = -chances[torch.arange(3), targets[asked]].log().mean()
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert logits.grad is not None
+    assert (logits.grad[~asked] == 0).all()
+    assert (logits.grad[asked] != 0).all()
 
 
 def test_accuracy_at_a_length_is_the_mean_over_its_samples(reverse):

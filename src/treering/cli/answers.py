@@ -18,6 +18,7 @@ from treering._errors import UserError
 from treering.cli.models import LoadedRun, load_run, read_vocabulary
 from treering.models import LanguageModel, Transducer
 from treering.records import TaskInfo
+from treering.tasks.abstract import NOT_ASKED
 
 if TYPE_CHECKING:
     from treering.tasks.text import StreamVocabulary, Vocabulary
@@ -104,8 +105,9 @@ class FileNetwork:
         return self._run(inputs=tokens, lengths=lengths).squeeze(1)
 
     def transduce(self, symbols: Tensor, outputs: int) -> Tensor:
-        empty = int(self.session.get_modelmeta().custom_metadata_map["empty"])
-        asked = F.pad(symbols, (0, outputs), value=empty)
+        # Only what answers after its input is told so, by the number of its empty token.
+        empty = self.session.get_modelmeta().custom_metadata_map.get("empty")
+        asked = symbols if empty is None else F.pad(symbols, (0, outputs), value=int(empty))
         return self._run(inputs=asked)[0, -outputs:]
 
     def follow(self, tokens: Tensor) -> Any:
@@ -203,18 +205,22 @@ class Respondent:
         return Answer(escaped, {"continuation": text, "nats_per_token": read})
 
     def _outputs(self, line: str) -> Answer | None:
-        if not line:
+        if not line.strip():
             return None
         task = tasks.get(self.task.name)
         symbols = task.encode(line)
         wanted = task.solve(symbols)
         logits = self.network.transduce(symbols, wanted.shape[1])
-        given = logits.argmax(-1)
+        given, asked = logits.argmax(-1), wanted[0] != NOT_ASKED
         apart = "" if task.output_size <= 10 else " "
-        outputs = given.tolist()
-        right = bool((given == wanted[0]).all())
+        outputs = [
+            answer if wished else None
+            for answer, wished in zip(given.tolist(), asked.tolist(), strict=True)
+        ]
+        right = bool((given == wanted[0])[asked].all())
+        written = apart.join("-" if answer is None else str(answer) for answer in outputs)
         return Answer(
-            f"{apart.join(map(str, outputs))}\t{'right' if right else 'wrong'}",
+            f"{written}\t{'right' if right else 'wrong'}",
             {"outputs": outputs, "right": right},
         )
 

@@ -14,7 +14,7 @@ from treering.cli.answers import EveryPosition, Logits, properties
 from treering.cli.models import LoadedRun, load_run
 from treering.cli.options import Flag, Whole
 from treering.cli.streams import plain_table, print_json, standard_output
-from treering.models import LanguageModel, Transducer
+from treering.models import LanguageModel, Tagger, Transducer
 from treering.report.wording import exact
 
 
@@ -99,7 +99,7 @@ def _exportable(run: LoadedRun) -> tuple[nn.Module, dict[str, Any]]:
         words = model.embedding.num_embeddings
         example = torch.randint(words, (3, 7), generator=torch.Generator().manual_seed(0))
         return Logits(model), {"example": {"inputs": example}}
-    return model, {"lengths": True}
+    return model, {"lengths": not isinstance(model, Tagger)}
 
 
 def _add_properties(onnx: Any, path: Path, about: dict[str, str]) -> None:

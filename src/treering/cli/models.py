@@ -10,14 +10,15 @@ from torch import Tensor
 from treering import tasks
 from treering._errors import UserError
 from treering.cli.specs import LayerSpec
-from treering.models import Classifier, LanguageModel, Transducer
+from treering.models import Classifier, LanguageModel, Tagger, Transducer
 from treering.records import Record
+from treering.tasks import GeneratedTask
 from treering.training import restore
 
 if TYPE_CHECKING:
     from treering.tasks.text import StreamVocabulary, Vocabulary
 
-Model = Classifier | LanguageModel | Transducer
+Model = Classifier | LanguageModel | Tagger | Transducer
 VOCABULARY = "vocabulary.json"
 """In a run's folder: which word or character each token id is."""
 
@@ -45,22 +46,30 @@ def build_model(
     classes: int,
     hidden_size: int,
     embedding_size: int | None,
+    generated: GeneratedTask | None = None,
 ) -> tuple[Model, list[Callable[[], Tensor]]]:
     """The model for a task of a kind, and its penalties; parameters from torch's generator.
 
+    generated: the task itself if it is generated, which says where its answers are read.
+
     UserError, with the specification, if the layer cannot be built or does not fit the task.
     """
-    width = symbols + 1 if kind == "generated" else embedding_size
+    along = generated is not None and generated.reads == "along"
+    # An answer after the input is asked for by an empty token, one symbol more.
+    one_hot = symbols if along else symbols + 1
+    width = one_hot if kind == "generated" else embedding_size
     assert width is not None
     layer, penalties = spec.build(width, hidden_size)
-    if kind == "generated":
-        return Transducer(layer, symbols, classes), penalties
     if kind == "dataset":
         return Classifier(layer, symbols, width, classes), penalties
     try:
-        return LanguageModel(layer, symbols, width), penalties
+        if kind == "stream":
+            return LanguageModel(layer, symbols, width), penalties
+        if generated is not None and along:
+            return Tagger(layer, symbols, classes, causal=generated.causal), penalties
     except UserError as error:
         raise UserError(f"{error} (in {spec.text!r})") from None
+    return Transducer(layer, symbols, classes), penalties
 
 
 def load_run(folder: Path) -> LoadedRun:
@@ -73,9 +82,10 @@ def load_run(folder: Path) -> LoadedRun:
         UserError: a part is missing or damaged, or they do not fit each other.
     """
     record = Record.load(folder)
-    vocabulary = None
+    vocabulary = generated = None
     if record.task.kind == "generated":
-        symbols = tasks.get(record.task.name).input_size
+        generated = tasks.get(record.task.name)
+        symbols = generated.input_size
     else:
         vocabulary = read_vocabulary(_text(path := folder / VOCABULARY), record.task.kind, path)
         symbols = len(vocabulary)
@@ -86,6 +96,7 @@ def load_run(folder: Path) -> LoadedRun:
         record.task.classes,
         record.model.hidden_size,
         record.model.embedding_size,
+        generated,
     )
     restore(model, folder)
     return LoadedRun(record, model.eval(), vocabulary)

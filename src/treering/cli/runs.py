@@ -135,6 +135,11 @@ def _settings(task: "NamedTask", options: TrainingOptions) -> Settings:
             f"--test-length {tested} must be above --train-length {longest}: the score is the"
             " accuracy on sequences longer than trained on"
         )
+    if longest < task.shortest:
+        raise UserError(
+            f"--train-length {longest}: {task.name} has no sequences shorter than {task.shortest};"
+            f" write --train-length {task.shortest} or more"
+        )
     grid = {
         "start": longest + 1,
         "stop": tested,
@@ -143,7 +148,7 @@ def _settings(task: "NamedTask", options: TrainingOptions) -> Settings:
     }
     return Settings(
         **common,
-        curriculum=Curriculum(1, longest),
+        curriculum=Curriculum(task.shortest, longest),
         evaluation=LengthGrid(**grid, batch=512),
         log_every=50,
     )
@@ -162,6 +167,7 @@ def build(protocol: Protocol, spec: LayerSpec, seed: int) -> tuple[Model, list, 
             task.output_size,
             sizes.hidden_size,
             sizes.embedding_size,
+            task if isinstance(task, GeneratedTask) else None,
         )
     model.to(protocol.run.device)
     layer = model.layer

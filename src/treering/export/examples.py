@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from treering._errors import UserError
 from treering.layers import Recurrent, Reordered
-from treering.models import Transducer
+from treering.models import Tagger, Transducer
 from treering.schedules.tree import TreeState
 
 Axes = Mapping[str, tuple[str | None, ...]]
@@ -171,7 +171,7 @@ def layer_example(call: LayerCall, generator: torch.Generator) -> Example:
 def model_example(module: nn.Module, lengths: bool, generator: torch.Generator) -> Example:
     """Token ids for a model of `tr.models`, or one that is called and built like them."""
     embedding = getattr(module, "embedding", None)
-    ids = module.symbols if isinstance(module, Transducer) else None
+    ids = module.symbols if isinstance(module, Tagger | Transducer) else None
     ids = getattr(embedding, "num_embeddings", ids)
     if not isinstance(ids, int):
         raise UserError(

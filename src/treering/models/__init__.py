@@ -2,4 +2,5 @@
 
 from treering.models.classifier import Classifier as Classifier
 from treering.models.language_model import LanguageModel as LanguageModel
+from treering.models.tagger import Tagger as Tagger
 from treering.models.transducer import Transducer as Transducer

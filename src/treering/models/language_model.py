@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from treering._errors import UserError
 from treering._types import State
 from treering.layers import Recurrent, Reordered
+from treering.models.causal import refuse_later_tokens, refuse_time_first
 
 
 class LanguageModel(nn.Module):
@@ -30,21 +30,8 @@ class LanguageModel(nn.Module):
 
     def __init__(self, layer: Recurrent | Reordered, words: int, embedding_size: int) -> None:
         super().__init__()
-        if isinstance(layer, Reordered):
-            raise UserError(
-                f"a language model must not see the next token, and a layer in {layer.order} order"
-                " does; use the layer itself"
-            )
-        if layer.bidirectional:
-            raise UserError(
-                f"a language model must not see the next token, and a bidirectional"
-                f" {type(layer).__name__} does; use bidirectional=False"
-            )
-        if not layer.batch_first:
-            raise UserError(
-                f"a language model reads (batch, time), and this {type(layer).__name__} reads"
-                " (time, batch); build it with batch_first=True"
-            )
+        refuse_later_tokens(layer, "a language model must not see the next token")
+        refuse_time_first(layer, "a language model")
         self.embedding = nn.Embedding(words, embedding_size)
         self.layer = layer
         self.head = nn.Linear(layer.output_size, words)

@@ -14,7 +14,13 @@ from torch import Tensor
 
 from treering._errors import UserError
 
-Level = Literal["regular", "deterministic context-free", "context-sensitive"]
+Level = Literal["regular", "deterministic context-free", "context-sensitive", "group", "recall"]
+"""What a generated task takes: a machine of the Chomsky hierarchy, the product of a group, or the
+memory of pairs."""
+
+NOT_ASKED = -100
+"""A target where there is no answer to give: neither trained on nor counted. It is what PyTorch's
+`cross_entropy` leaves out of its mean if nothing else is said."""
 
 
 class Batch(NamedTuple):
@@ -23,7 +29,7 @@ class Batch(NamedTuple):
     inputs: Tensor
     """(B, T) int64 symbols"""
     targets: Tensor
-    """(B, M) int64 classes; M is the output length, 1 for classification"""
+    """(B, M) int64 classes, or NOT_ASKED; M is the output length, 1 for classification"""
     mask: Tensor
     """(B, M) bool, the positions that count for accuracy"""
 
@@ -80,8 +86,15 @@ class GeneratedTask(Task):
     """
 
     level: Level
-    symbols: str
-    """one character for each input symbol, in the order of the numbering"""
+    symbols: str | tuple[str, ...]
+    """one character for each input symbol, in the order of the numbering; or, where there are too
+    many for that, one word, and texts then have blanks between them"""
+    reads: Literal["after", "along"] = "after"
+    """where answers are read: at empty tokens after the input, or one at each of its symbols"""
+    causal: bool = True
+    """of answers along the input: whether the one at a symbol hangs on no later symbol"""
+    shortest: int = 1
+    """the least length there are samples of"""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -102,23 +115,24 @@ class GeneratedTask(Task):
 
     def output_length(self, length: int) -> int:
         """Number of output positions M for a requested input length."""
-        return 1
+        return length if self.reads == "along" else 1
 
     def mask(self, targets: Tensor) -> Tensor:
-        """(B, M) bool, the positions of `targets` that count for accuracy: here, all."""
-        return torch.ones_like(targets, dtype=torch.bool)
+        """(B, M) bool, the positions of `targets` that count for accuracy: here, all asked for."""
+        return targets != NOT_ASKED
 
     def sample(self, batch: int, length: int, generator: torch.Generator | None = None) -> Batch:
         """Draw `batch` inputs of `length` symbols, with targets and mask.
 
         The same generator state gives the same batch. Tensors live on the generator's
-        device, on the CPU without one. Raises UserError unless both numbers are at least 1.
+        device, on the CPU without one. Raises UserError unless `batch` is at least 1 and `length`
+        at least `shortest`.
         """
-        for what, number in (("batch", batch), ("length", length)):
-            if number < 1:
+        for what, number, least in (("batch", batch, 1), ("length", length, self.shortest)):
+            if number < least:
                 raise UserError(
-                    f"{self.name}: {what} is {number}, but a sample needs at least 1; "
-                    f"write {what}=1 or more"
+                    f"{self.name}: {what} is {number}, but a sample needs at least {least}; "
+                    f"write {what}={least} or more"
                 )
         inputs = self.draw(batch, length, generator)
         targets = self.answer(inputs)
@@ -142,19 +156,31 @@ class GeneratedTask(Task):
             raise UserError(f"{self.name}: row {row} is {self.decode(inputs[row])!r}: {reason}")
 
     def encode(self, text: str) -> Tensor:
-        """(1, T) int64 symbols of one input written with the characters of `symbols`."""
-        unknown = sorted(set(text) - set(self.symbols))
-        if unknown or not text:
+        """(1, T) int64 symbols of one input written with the names in `symbols`."""
+        in_words = isinstance(self.symbols, tuple)
+        names = text.split() if in_words else list(text)
+        unknown = sorted(set(names) - set(self.symbols))
+        if unknown or not names:
             raise UserError(
                 f"{self.name}: cannot read {text!r}: "
                 + (f"{unknown[0]!r} is no symbol of it" if unknown else "it is empty")
-                + f"; write one or more of the characters {self.symbols!r}"
+                + f"; write one or more of the {'words' if in_words else 'characters'} "
+                + self._in_order()
             )
-        return torch.tensor([[self.symbols.index(character) for character in text]])
+        return torch.tensor([[self.symbols.index(name) for name in names]])
 
     def decode(self, symbols: Tensor) -> str:
-        """The characters of one input (T,): the inverse of `encode`."""
-        return "".join(self.symbols[symbol] for symbol in symbols.tolist())
+        """The text of one input (T,): the inverse of `encode`."""
+        between = " " if isinstance(self.symbols, tuple) else ""
+        return between.join(self.symbols[symbol] for symbol in symbols.tolist())
+
+    def _in_order(self) -> str:
+        """The symbols' names, for a message of one line."""
+        if isinstance(self.symbols, str):
+            return repr(self.symbols)
+        if len(self.symbols) <= 10:
+            return " ".join(self.symbols)
+        return f"{' '.join(self.symbols[:4])} ... {' '.join(self.symbols[-2:])}"
 
     def _as_symbols(self, inputs: Tensor) -> Tensor:
         shape = tuple(inputs.shape)
@@ -185,7 +211,7 @@ class GeneratedTask(Task):
                 raise UserError(
                     f"{self.name}: symbol {int(symbols[row, position])} at row {row}, "
                     f"position {position}, but the symbols are 0..{self.input_size - 1} "
-                    f"(in order: {self.symbols!r})"
+                    f"(in order: {self._in_order()})"
                 )
         if symbols.shape[1] == 0:
             raise UserError(f"{self.name}: inputs of length 0; {wanted}")

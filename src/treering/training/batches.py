@@ -16,13 +16,22 @@ from treering.training.settings import Curriculum
 
 
 class GeneratedBatches:
-    """Endless batches of a generated task, one length a step, drawn from the curriculum."""
+    """Endless batches of a generated task, one length a step, drawn from the curriculum.
+
+    Raises:
+        UserError: the curriculum has lengths of which the task has no samples.
+    """
 
     steps_per_epoch = None
 
     def __init__(
         self, task: GeneratedTask, curriculum: Curriculum, batch: int, steps: int, seed: int
     ) -> None:
+        if curriculum.shortest < task.shortest:
+            raise UserError(
+                f"the curriculum starts at length {curriculum.shortest}, but {task.name} has no"
+                f" sequences shorter than {task.shortest}; write Curriculum({task.shortest}, ...)"
+            )
         self._task = task
         self._curriculum = curriculum
         self._batch = batch

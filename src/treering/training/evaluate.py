@@ -18,7 +18,14 @@ from torch.nn import functional as F
 
 from treering._errors import UserError
 from treering.records import LengthScore
-from treering.tasks.abstract import Batch, DatasetTask, GeneratedTask, RaggedBatch, Split
+from treering.tasks.abstract import (
+    NOT_ASKED,
+    Batch,
+    DatasetTask,
+    GeneratedTask,
+    RaggedBatch,
+    Split,
+)
 from treering.training.seeds import generator
 from treering.training.settings import LengthGrid
 
@@ -57,13 +64,16 @@ def predict(model: nn.Module, batch: Batch | RaggedBatch) -> Tensor:
 def cross_entropy(logits: Tensor, targets: Tensor, *, reduction: str = "mean") -> Tensor:
     """Mean (or sum) of -log softmax(logits)[target] over the batch and all M output positions.
 
-    Positions outside the mask count too: the benchmark trains what follows the terminator.
+    Positions outside the mask count too: the benchmark trains what follows the terminator. Only
+    where the target is NOT_ASKED there is nothing to learn, and the mean is over the others.
 
     Args:
         logits: (B, M, C).
         targets: (B, M) int64.
     """
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction=reduction)
+    return F.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), reduction=reduction, ignore_index=NOT_ASKED
+    )
 
 
 def follow(model: nn.Module, batch: Batch, state: Any) -> tuple[Tensor, Any]:

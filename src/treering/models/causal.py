@@ -1,0 +1,24 @@
+"""Which layers give an output that later tokens cannot change."""
+
+from treering._errors import UserError
+from treering.layers import Recurrent, Reordered
+
+
+def refuse_later_tokens(layer: Recurrent | Reordered, rule: str) -> None:
+    """UserError, opening with `rule`, for a layer whose output at a token depends on later ones."""
+    if isinstance(layer, Reordered):
+        raise UserError(f"{rule}, and a layer in {layer.order} order does; use the layer itself")
+    if layer.bidirectional:
+        raise UserError(
+            f"{rule}, and a bidirectional {type(layer).__name__} does; use bidirectional=False"
+        )
+
+
+def refuse_time_first(layer: Recurrent | Reordered, model: str) -> None:
+    """UserError for a layer that does not read (batch, time), as `model` does."""
+    inner = layer.layer if isinstance(layer, Reordered) else layer
+    if not inner.batch_first:
+        raise UserError(
+            f"{model} reads (batch, time), and this {type(inner).__name__} reads (time, batch);"
+            " build it with batch_first=True"
+        )
