@@ -4,19 +4,23 @@ Legend: T time, B batch, H hidden.
 """
 
 import copy
+import gc
 import math
+import weakref
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pack_padded_sequence
 
 import treering as tr
 from treering._errors import UserError
 from treering._types import Hidden, HiddenCell, State, Weights
 from treering.cells.abstract import MergeCell, ParameterSpec
 from treering.layers.recurrent import Recurrent
+from treering.penalties import AssociativityInTraining
 
 H = 3
 MATRICES = [f"{side}.{gate}" for side in ("weight_ih", "weight_hh") for gate in "ifgo"]
@@ -315,3 +319,87 @@ class TestAssociativity:
             penalty(x).backward()
             optimiser.step()
         assert float(penalty(x).detach()) < before / 2
+
+
+class TestAssociativityInTraining:
+    """What the layer read last, in every way of calling it."""
+
+    @pytest.mark.parametrize("batch_first", [False, True])
+    @pytest.mark.parametrize("ragged", [False, True])
+    @pytest.mark.parametrize("wrap", [lambda layer: layer, tr.Reordered])
+    @pytest.mark.parametrize("how", ["forward", "reduce"])
+    def test_values_and_gradients_of_the_direct_computation(
+        self, how: str, wrap: Any, ragged: bool, batch_first: bool
+    ):
+        layer = tr.PRLSTM(2, H, 2, bidirectional=True, batch_first=batch_first, dtype=torch.float64)
+        given = wrap(layer)
+        penalty = AssociativityInTraining(given, 0.3)
+        x = torch.randn(7, 3, 2, dtype=torch.float64)
+        x = (x.transpose(0, 1) if batch_first else x).contiguous().requires_grad_()
+        lengths = torch.tensor([7, 3, 5]) if ragged else None
+        into = [x, *layer.parameters()]
+
+        given(x, lengths=lengths) if how == "forward" else given.reduce(x, lengths)
+        value = penalty()
+        wanted = 0.3 * tr.AssociativityPenalty(given)(x, lengths)
+        torch.testing.assert_close(value, wanted)
+        for found, expected in zip(
+            torch.autograd.grad(value, into), torch.autograd.grad(wanted, into), strict=True
+        ):
+            torch.testing.assert_close(found, expected)
+            assert found.any()
+
+    def test_packed_and_unbatched(self):
+        layer = tr.PRLSTM(2, H)
+        penalty = AssociativityInTraining(layer, 1.0)
+        x, lengths = torch.randn(7, 3, 2), torch.tensor([7, 3, 5])
+        layer(pack_padded_sequence(x, lengths, enforce_sorted=False))
+        torch.testing.assert_close(penalty(), tr.AssociativityPenalty(layer)(x, lengths))
+        layer(x[:, 0])
+        torch.testing.assert_close(penalty(), tr.AssociativityPenalty(layer)(x[:, :1]))
+
+    def test_the_last_call_counts_once(self):
+        layer = tr.PRLSTM(2, H)
+        penalty = AssociativityInTraining(layer, 1.0)
+        first, second = torch.randn(2, 7, 3, 2)
+        layer(first)
+        layer(second)
+        torch.testing.assert_close(penalty(), tr.AssociativityPenalty(layer)(second))
+        with pytest.raises(UserError, match="has read nothing in training since the last term"):
+            penalty()
+
+    def test_calls_in_evaluation_are_not_looked_at(self):
+        layer = tr.PRLSTM(2, H)
+        penalty = AssociativityInTraining(layer)
+        x = torch.randn(7, 3, 2)
+        layer.eval()(x)
+        with torch.no_grad():
+            layer.train()(x)
+        with pytest.raises(UserError, match="has read nothing in training"):
+            penalty()
+
+    def test_it_keeps_no_input_and_no_graph(self):
+        layer = tr.PRLSTM(2, H)
+        penalty = AssociativityInTraining(layer)
+        x = (torch.randn(7, 3, 2, requires_grad=True) * 2).requires_grad_()
+        held = weakref.ref(x)
+        layer.reduce(x)
+        penalty().backward()
+        del x
+        gc.collect()
+        assert held() is None
+
+    def test_it_owns_nothing_and_follows_a_copy(self):
+        model = torch.nn.ModuleDict({"layer": tr.PRLSTM(2, H)})
+        model["penalty"] = AssociativityInTraining(model["layer"])
+        assert not list(model["penalty"].parameters())
+        twin, x = copy.deepcopy(model), torch.randn(7, 3, 2)
+        twin["layer"](x)
+        assert twin["penalty"]() > 0
+        with pytest.raises(UserError, match="has read nothing"):
+            model["penalty"]()
+
+    @pytest.mark.parametrize("weight", [-1.0, math.inf, math.nan])
+    def test_weights_that_are_none(self, weight: float):
+        with pytest.raises(UserError, match="weight must be finite and not negative"):
+            AssociativityInTraining(tr.PRLSTM(2, H), weight)

@@ -3,6 +3,7 @@
 Legend: T time, B batch, I input, H hidden, N states.
 """
 
+import math
 from collections.abc import Mapping
 from typing import cast
 
@@ -182,6 +183,46 @@ class AssociativityPenalty(nn.Module):
                     squares = squares + F.mse_loss(one, other, reduction="sum")
                     count += one.numel()
         return squares / max(count, 1)
+
+
+class AssociativityInTraining(nn.Module):
+    """`weight * AssociativityPenalty(layer)` on what the layer read last: a term of every loss.
+
+    The training loop calls its penalties without arguments. So this one is shown the input, with
+    its graph, whenever the layer is called (`forward`, `reduce`) in training with gradients, and
+    lets go of it once the term is computed; calls in evaluation are not looked at. A state that
+    the layer goes on with is not looked at either: the input is taken to begin with it.
+
+    layer: a layer whose cell merges, alone or in `Reordered`. weight: 0 or above.
+    Calling it returns a scalar. Cost: AssociativityPenalty's, once an update.
+    Errors: ValueError for a weight below 0, and if the layer read nothing since the last term.
+    """
+
+    def __init__(self, layer: nn.Module, weight: float = 0.1) -> None:
+        super().__init__()
+        if not 0 <= weight < math.inf:
+            raise UserError(f"weight must be finite and not negative, got {weight}")
+        self.weight = weight
+        # In `Reordered` the layer inside is shown its input in reading order.
+        inner = _layer_of(layer)
+        self.penalty = AssociativityPenalty(inner)
+        self._layer = (inner,)
+        self._read: tuple[Tensor, Tensor | None] | None = None
+        inner.register_input_hook(self._see)
+
+    def _see(self, x: Tensor, lengths: Tensor | None) -> None:
+        layer = self._layer[0]
+        if layer.training and torch.is_grad_enabled():
+            self._read = x.transpose(0, 1) if layer.batch_first else x, lengths
+
+    def forward(self) -> Tensor:
+        if self._read is None:
+            raise UserError(
+                "the layer has read nothing in training since the last term of this penalty; call"
+                " the model first, once for every term"
+            )
+        read, self._read = self._read, None
+        return self.weight * self.penalty(*read)
 
 
 def _operand(states: State, k: int, triples: Tensor) -> State:

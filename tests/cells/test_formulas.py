@@ -298,7 +298,7 @@ def test_pr_lstm(bias: bool, refinements: int):
 
 @either_bias
 @pytest.mark.parametrize("merging", ["sum", "linear"])
-def test_pr_lstm_with_a_plain_merge(bias: bool, merging: str):
+def test_pr_lstm_with_a_plain_merge(bias: bool, merging: Any):
     cell = PRLSTMCell(H, refinements=1, merging=merging, bias=bias)
     w = draw(cell)
     left, right = (HiddenCell(torch.randn(B, H), torch.randn(B, H)) for _ in range(2))
@@ -325,7 +325,8 @@ def test_pr_lstm_with_a_plain_merge(bias: bool, merging: str):
 
 def test_pr_lstm_of_sums_is_the_sum_of_its_leaves():
     layer = tr.PRLSTM(I, H, merging="sum", refinements=0, dtype=torch.float64)
-    leaves = layer.cell.leaf(layer.weights(0), x := torch.randn(9, B, I, dtype=torch.float64))
+    x = torch.randn(9, B, I, dtype=torch.float64)
+    leaves = PRLSTMCell(H).leaf(layer.weights(0), x)
     y, state = layer(x)
     close(y, leaves.h.cumsum(0))
     close(state.last.c[0], leaves.c.sum(0))

@@ -82,6 +82,33 @@ def test_train_goes_on_after_ctrl_c_as_if_never_stopped(
     assert_same_run(the_run(folder / "whole"), the_run(folder / "stopped"))
 
 
+def test_drawn_brackets_and_an_associativity_penalty_go_on_as_if_never_stopped(
+    call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = "pr-lstm:schedule=random-in-training+associativity:weight=0.5"
+    words = ["train", "parity_check", f"--layer={layer}", *FAST]
+    assert call(*words, "--out=whole").code == 0
+    with monkeypatch.context() as context:
+        press_ctrl_c(context, 2)
+        assert call(*words, "--out=stopped").code == 130
+    assert call(*words, "--out=stopped").code == 0
+    assert_same_run(*(the_run(folder / out, "pr-lstm*") for out in ("whole", "stopped")))
+    assert call(*words[:2], "--layer=pr-lstm", *FAST, "--out=plain").code == 0
+    losses = [
+        [point.loss for point in Record.load(the_run(folder / out, "pr-lstm*")).learning]
+        for out in ("whole", "plain")
+    ]
+    assert losses[0] != losses[1]
+
+
+def test_a_long_specification_has_a_folder(call: Call, folder: Path) -> None:
+    numbers = "/".join(f"{side}_{gate}@0.12345678901234567" for side in "UW" for gate in "ifgo")
+    layer = f"lstm+lp:weights={numbers}:exponents={numbers}"
+    outcome = call("train", "parity_check", f"--layer={layer}", *FAST)
+    assert outcome.code == 0
+    assert Record.load(the_run(folder, "lstm*")).model.layer.count("@") == 16
+
+
 def test_compare_goes_on_in_the_middle_of_its_second_run(
     call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

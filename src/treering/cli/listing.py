@@ -9,8 +9,9 @@ from treering import layers, tasks
 from treering._errors import UserError
 from treering.cli.named_tasks import DATASETS, STREAMS
 from treering.cli.options import Flag
-from treering.cli.specs import COMMON, PARTS, SCHEDULES, SHARED, value_text
+from treering.cli.specs import COMMON, PARTS, SCHEDULES, SHARED
 from treering.cli.streams import plain_table, print_json, standard_output
+from treering.cli.values import value_text
 from treering.dispatch import default_schedule
 
 
@@ -120,7 +121,10 @@ def _shared() -> dict[str, Any]:
 
 
 def _options(defaults: dict[str, Any]) -> list[str]:
-    return [f"{name}={value_text(value)}" for name, value in defaults.items()]
+    # An empty default: what may be named there is not limited unless it is given.
+    return [
+        name if value == () else f"{name}={value_text(value)}" for name, value in defaults.items()
+    ]
 
 
 def _tasks() -> Table:

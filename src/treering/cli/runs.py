@@ -50,6 +50,8 @@ from treering.training.seeds import derive
 if TYPE_CHECKING:
     from treering.cli.named_tasks import NamedTask
 
+LONGEST_FOLDER = 200
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -169,11 +171,12 @@ def build(protocol: Protocol, spec: LayerSpec, seed: int) -> tuple[Model, list, 
             sizes.embedding_size,
             task if isinstance(task, GeneratedTask) else None,
         )
-    model.to(protocol.run.device)
-    layer = model.layer
-    width = (layer.layer if isinstance(layer, Reordered) else layer).input_size
-    x = torch.zeros(2, 8, width, device=protocol.run.device)
-    return model, penalties, str(explain(layer, x))
+        model.to(protocol.run.device)
+        layer = model.layer
+        width = (layer.layer if isinstance(layer, Reordered) else layer).input_size
+        x = torch.zeros(2, 8, width, device=protocol.run.device)
+        # Under the seed, for a schedule may be drawn.
+        return model, penalties, str(explain(layer, x))
 
 
 def _kind(task: "NamedTask") -> Literal["generated", "dataset", "stream"]:
@@ -191,7 +194,8 @@ def folder_of(protocol: Protocol, spec: LayerSpec, seed: int) -> Path:
     }
     name = run_id(protocol.task, spec.text, protocol.settings, seed, sizes)
     layer = "".join(c if c.isalnum() or c in "-+=._" else "_" for c in spec.text)
-    return protocol.run.out / protocol.task.name / layer / f"seed{seed}-{name}"
+    # Sixteen numbers of a penalty would be more than a file system takes; `name` tells them apart.
+    return protocol.run.out / protocol.task.name / layer[:LONGEST_FOLDER] / f"seed{seed}-{name}"
 
 
 def run_one(protocol: Protocol, spec: LayerSpec, seed: int, progress: Progress) -> Record:

@@ -1,9 +1,7 @@
-"""How a layer is written on the command line: `name[:option=value]...[+tree-order][+lp[...]]`."""
+"""How a layer is written on the command line: `name[:option=value]...[+addition[...]]...`."""
 
 import dataclasses
-import math
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +10,9 @@ from torch import Tensor
 from treering import layers
 from treering._errors import UserError, nearest
 from treering.cells.regularised import RegularisedCell
+from treering.cli.values import ByMatrix, value_of, value_text
 from treering.layers import Recurrent, Reordered
-from treering.penalties import LpPenalty
+from treering.penalties import AssociativityInTraining, LpPenalty
 from treering.schedules.abstract import Schedule
 from treering.schedules.scan import Scan
 from treering.schedules.sequential import Sequential
@@ -27,14 +26,20 @@ SCHEDULES: dict[str, Callable[[], Schedule]] = {
     "tree": Tree,
     "left": lambda: Tree("left"),
     "random": lambda: Tree("random"),
+    "random-in-training": lambda: Tree(random_in_training=True),
 }
 PARTS: dict[str, dict[str, Any]] = {
     "tree-order": {},
-    "lp": {"weights": 1e-4, "exponents": 2.0, "learned": False},
+    "lp": {
+        "weights": ByMatrix(1e-4),
+        "exponents": ByMatrix(2.0),
+        "matrices": (),
+        "learned": False,
+    },
+    "associativity": {"weight": 0.1},
 }
 """What may be put around a layer, in the order in which a specification names it."""
 
-KINDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number"}
 SHARED = tuple(f.name for f in dataclasses.fields(RegularisedCell) if f.name not in NOT_OPTIONS)
 """Options of every cell made of gates and update."""
 
@@ -44,13 +49,16 @@ class LayerSpec:
     """A layer with its options, and what is put around it.
 
     `lstm`, `ql-lstm:shared_blocks=1:alpha=0.2`, `pr-lstm:schedule=left`, `lstm+tree-order`,
-    `lstm+lp:weights=1e-5:exponents=0.5`, `gru:bidirectional=true+tree-order+lp`.
+    `lstm+lp:weights=1e-5:exponents=0.5`, `gru:bidirectional=true+tree-order+lp`,
+    `lstm+lp:matrices=U_i/W_f`, `lstm+lp:weights=U_i@1e-5/W_f@1e-4:exponents=U_i@0.5`,
+    `pr-lstm+associativity:weight=0.1`.
     """
 
     name: str
     options: tuple[tuple[str, Any], ...]
     tree_order: bool
     lp: tuple[tuple[str, Any], ...] | None
+    associativity: tuple[tuple[str, Any], ...] | None = None
 
     @classmethod
     def parse(cls, text: str) -> "LayerSpec":
@@ -67,7 +75,8 @@ class LayerSpec:
             if kind in extras:
                 raise UserError(f"{kind} is added twice in {text!r}")
             extras[kind] = _options(pairs, PARTS[kind], f"option of {kind}", text)
-        return cls(name, options, "tree-order" in extras, extras.get("lp"))
+        lp, associativity = extras.get("lp"), extras.get("associativity")
+        return cls(name, options, "tree-order" in extras, lp, associativity)
 
     @property
     def text(self) -> str:
@@ -77,6 +86,8 @@ class LayerSpec:
             parts.append("tree-order")
         if self.lp is not None:
             parts.append(_spelled("lp", self.lp))
+        if self.associativity is not None:
+            parts.append(_spelled("associativity", self.associativity))
         return "+".join(parts)
 
     def build(
@@ -95,7 +106,11 @@ class LayerSpec:
                 schedule=SCHEDULES[schedule]() if schedule else None,
                 **options,
             )
-            penalties = [] if self.lp is None else [LpPenalty(layer, **dict(self.lp))]
+            penalties: list[Callable[[], Tensor]] = []
+            if self.lp is not None:
+                penalties.append(LpPenalty(layer, **_by_matrix(dict(self.lp))))
+            if self.associativity is not None:
+                penalties.append(AssociativityInTraining(layer, **dict(self.associativity)))
         except (TypeError, ValueError) as error:
             raise UserError(f"{error} (in {self.text!r})") from None
         return (Reordered(layer) if self.tree_order else layer), penalties
@@ -125,34 +140,22 @@ def _options(
             raise UserError(f"{pair!r} in {text!r} has no value; write {key}=VALUE")
         if key in options:
             raise UserError(f"{key} is given twice in {text!r}")
-        options[key] = _value(key, value, type(defaults[key]), text)
+        options[key] = value_of(key, value, defaults[key], text)
     return tuple(sorted(options.items()))
 
 
-def _value(key: str, value: str, kind: type, text: str) -> Any:
-    """The value as the kind that the option's default has; None stands for a number left out."""
-    kind = float if kind is type(None) else kind
-    if kind is bool:
-        known = {"true": True, "false": False}
-        if value.lower() in known:
-            return known[value.lower()]
-    elif kind in (int, float):
-        with suppress(ValueError):
-            number = kind(value)
-            if math.isfinite(number):
-                return number
-    else:
-        return value
-    raise UserError(f"{key} takes {KINDS[kind]}, got {value!r} (in {text!r})")
+def _by_matrix(lp: dict[str, Any]) -> dict[str, Any]:
+    """Options of the addition lp as LpPenalty takes them."""
+    matrices = lp.pop("matrices", ())
+    weights = lp.get("weights", PARTS["lp"]["weights"])
+    if matrices and isinstance(weights, tuple):
+        raise UserError(
+            "give lp either matrices, with one weight for all of them, or weights by matrix"
+        )
+    if matrices:
+        lp["weights"] = dict.fromkeys(matrices, weights)
+    return {key: dict(value) if isinstance(value, tuple) else value for key, value in lp.items()}
 
 
 def _spelled(name: str, options: tuple[tuple[str, Any], ...]) -> str:
     return ":".join([name, *(f"{key}={value_text(value)}" for key, value in options)])
-
-
-def value_text(value: Any) -> str:
-    """An option's value as a specification writes it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    # A plus sign, as in 1e+16, would begin an addition.
-    return str(value).replace("+", "") if isinstance(value, float) else str(value)

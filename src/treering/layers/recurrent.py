@@ -5,13 +5,15 @@ Legend: B batch, T time, I input, O output, L layers, D directions.
 
 import dataclasses
 import inspect
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.utils.hooks import RemovableHandle
 
 from treering._errors import ShapeError, UserError, nearest
 from treering._types import Inner, State, map_tensors
@@ -34,6 +36,8 @@ from treering.unroll import check_lengths, past_end, step_once, unroll
 
 SUFFIXES = ("", "_reverse")
 Asked = Literal["all", "last"]
+InputHook = Callable[[Tensor, Tensor | None], None]
+"""Called with x (T, B, I) and lengths, (B,) or None, before a layer reads them."""
 
 
 class Recurrent(nn.Module):
@@ -107,6 +111,7 @@ class Recurrent(nn.Module):
         self.schedule = schedule
         self.options = options
         self.cell = self.cell_type(hidden_size, bias=bias, **options)
+        self._input_hooks: OrderedDict[int, InputHook] = OrderedDict()
         self._names = tuple(self.cell.parameters(input_size))
         for name, shape in self._parameter_shapes().items():
             self.register_parameter(
@@ -198,6 +203,16 @@ class Recurrent(nn.Module):
             for suffix in SUFFIXES[: self.num_directions]
         ]
 
+    def register_input_hook(self, hook: InputHook) -> RemovableHandle:
+        """Call `hook(x, lengths)` at the start of every `forward` and `reduce`.
+
+        x is always (T, B, I), padded where it came packed. Unlike nn.Module's forward hooks, which
+        `reduce` passes by. Not called by `step`. Returns a handle with `remove()`.
+        """
+        handle = RemovableHandle(self._input_hooks)
+        self._input_hooks[handle.id] = hook
+        return handle
+
     def flatten_parameters(self) -> None:
         """Nothing: for code that calls it on nn.LSTM. Parameters here are ordinary ones."""
 
@@ -227,6 +242,7 @@ class Recurrent(nn.Module):
             refuse_lengths(lengths)
             return self._forward_packed(input, state, reset, return_states)
         x, state, batched = self._enter(input, state)
+        self._show(x, lengths)
         seen: list[Inner] | None = [] if return_states else None
         outputs, last = self._run(x, state, lengths, self._time_first(reset, batched), "all", seen)
         outputs, last = self._leave(outputs, last, batched)
@@ -286,6 +302,7 @@ class Recurrent(nn.Module):
             refuse_lengths(lengths)
             input, lengths = pad_packed_sequence(input, batch_first=self.batch_first)
         x, state, batched = self._enter(input, state)
+        self._show(x, lengths)
         last, _ = self._run(x, state, lengths, self._time_first(reset, batched), "last")
         return last if batched else last.squeeze(0)
 
@@ -300,6 +317,7 @@ class Recurrent(nn.Module):
         padded, lengths = pad_packed_sequence(packed)
         reset = self._time_first(reset, batched=True)
         x, state, _ = self._enter(padded, state, time_first=True)
+        self._show(x, lengths)
         seen: list[Inner] | None = [] if return_states else None
         outputs, last = self._run(x, state, lengths, reset, "all", seen)
         order = packed.sorted_indices
@@ -308,6 +326,10 @@ class Recurrent(nn.Module):
         data = pack_padded_sequence(outputs, lengths).data
         again = PackedSequence(data, packed.batch_sizes, order, packed.unsorted_indices)
         return (again, last) if seen is None else (again, last, self._seen(seen, batched=True))
+
+    def _show(self, x: Tensor, lengths: Tensor | None) -> None:
+        for hook in self._input_hooks.values():
+            hook(x, lengths)
 
     def _enter(
         self, x: Tensor, state: State | Tensor | None, time_first: bool = False
@@ -433,15 +455,17 @@ class Recurrent(nn.Module):
         """One layer's directions over x (T, B, I)."""
         sides, finals = [], []
         for direction, state in enumerate(states):
-            weights = self.weights(level, direction)
+            weights, schedule = self.weights(level, direction), self.schedule
             if self.training:
                 weights |= self.cell.noise(weights, x.shape[0], x.shape[1])
+                if schedule is not None:
+                    schedule = schedule.drawn(carries_on=state is not None)
             ran = unroll(
                 self.cell,
                 weights,
                 reverse(x, lengths) if direction else x,
                 state,
-                schedule=self.schedule,
+                schedule=schedule,
                 lengths=lengths,
                 reset=reset,
                 outputs=wanted,

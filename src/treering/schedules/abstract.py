@@ -71,6 +71,15 @@ class Schedule(ABC):
         Shapes must not depend on the number of tokens: `fitted` gives every state this form.
         """
 
+    def drawn(self, carries_on: bool) -> "Schedule":
+        """What this schedule's options make random in training, drawn for one call.
+
+        Itself unless an option asks for it. carries_on: the call is given a state; a UserError
+        where it could not be of the schedule drawn.
+        """
+        del carries_on
+        return self
+
     def cell_state(self, state: State) -> State:
         """The cell's own state, fields (B, ...), inside the one that is carried on."""
         return state

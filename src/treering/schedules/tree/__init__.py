@@ -3,7 +3,7 @@
 Legend: B batch, T time, I input, H hidden, O output, K levels carried, S segments, N tokens.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
@@ -48,6 +48,11 @@ class Tree(Schedule):
     `bracket="left"`: a plain loop, merge(merge(merge(1, 2), 3), 4). `bracket="random"`: blocks
     are random binary trees, fixed by `seed` and position. Both for ablation and augmentation.
 
+    `random_in_training=True`: a layer in training reads every call, in each of its layers and
+    directions, under a random bracket of its own, and in evaluation under `bracket`. The brackets'
+    seeds come from torch's default generator. A state cannot be carried on in training then, for
+    it would be of another bracket, and torch.compile, which fixes the bracket, is refused there.
+
     Cost: T-1 merges in log2 T rounds for the last state, about 2T in 2 log2 T for all positions;
     one round runs over the whole batch. `left` takes T rounds, `random` about 3 ln T.
 
@@ -70,6 +75,7 @@ class Tree(Schedule):
     bracket: Bracket = "balanced"
     seed: int = 0
     group: "str | ProcessGroup | None" = None
+    random_in_training: bool = False
 
     accepts: ClassVar[tuple[type[Cell], ...]] = (MergeCell,)
     guarantee: ClassVar[Literal["SAME", "DEFINES"]] = "DEFINES"
@@ -86,11 +92,16 @@ class Tree(Schedule):
                 f"bracket {self.bracket!r} cannot be split over ranks; use bracket='balanced' or"
                 " leave group out"
             )
+        if self.random_in_training:
+            raise UserError(
+                "a random bracket cannot be split over ranks; leave random_in_training or group out"
+            )
         object.__setattr__(self, "group", ranks.name_of(self.group))
 
     def __repr__(self) -> str:
         group = "" if self.group is None else f", group={self.group!r}"
-        return f"Tree(bracket={self.bracket!r}, seed={self.seed}{group})"
+        random = ", random_in_training=True" if self.random_in_training else ""
+        return f"Tree(bracket={self.bracket!r}, seed={self.seed}{group}{random})"
 
     def __str__(self) -> str:
         try:
@@ -99,6 +110,21 @@ class Tree(Schedule):
             # A layer can be printed before its group exists.
             over = ""
         return f"{self!r}{over}"
+
+    def drawn(self, carries_on: bool) -> "Tree":
+        if not self.random_in_training:
+            return self
+        if carries_on:
+            raise UserError(
+                "with random_in_training=True every call in training has a bracket of its own and"
+                " cannot go on with a state; give whole sequences, or call eval() first"
+            )
+        if torch.compiler.is_compiling():
+            raise UserError(
+                "a bracket drawn for every call cannot be compiled; call the layer without"
+                " torch.compile in training, or leave random_in_training out"
+            )
+        return replace(self, bracket="random", seed=int(torch.randint(2**62, ())))
 
     def refuses_reorder(self) -> str | None:
         if self.group is None:
