@@ -130,6 +130,35 @@ class TestPredict:
         feed("012\n")
         assert_mistake(call("predict", run), "'2' is no symbol of it")
 
+    def test_answers_along_the_input(self, call: Call, feed: Feed):
+        run = trained(call, "word_problem_a5", *FAST, "--layer=lstm")
+        text = "01342 12034 43210"
+        feed(f"{text}\n  \n{text}\n")
+        outcome = call("predict", run, "--json")
+        first, empty, again = map(json.loads, outcome.out.splitlines())
+        wanted = get("word_problem_a5").solve(get("word_problem_a5").encode(text))
+        assert len(first["outputs"]) == 3
+        assert first["right"] == (first["outputs"] == wanted[0].tolist())
+        assert (empty, again) == (None, first)
+        feed(text)
+        written, said = call("predict", run).out.rstrip("\n").split("\t")
+        assert written == " ".join(map(str, first["outputs"]))
+        assert said == ("right" if first["right"] else "wrong")
+        feed("01342 01324\n")
+        assert_mistake(call("predict", run), "'01324' is no symbol of it", "01234 01342 ")
+
+    def test_what_is_not_asked_is_not_answered(self, call: Call, feed: Feed):
+        run = trained(call, "mqar", *FAST, "--layer=gru")
+        feed("k1 v1 k2 v2 _ k2 k1\n")
+        outcome = call("predict", run, "--json")
+        data = outcome.json
+        assert data["outputs"][:5] == [None] * 5
+        assert data["right"] == (data["outputs"][5:] == [2, 1])
+        feed("k1 v1 k2 v2 _ k2 k1\n")
+        assert call("predict", run).out.startswith("- - - - - ")
+        feed("k1 v1 k2\n")
+        assert_mistake(call("predict", run), "mqar: row 0 is 'k1 v1 k2': not pairs")
+
     def test_mistakes(self, classifier: str, call: Call, folder: Path):
         assert_mistake(call("predict", "nowhere"), "nowhere does not exist", "folder of a run")
         assert_mistake(call("predict", classifier, "nowhere.txt"), "cannot read nowhere.txt")
@@ -201,6 +230,15 @@ class TestExport:
             answers.append(call("predict", model).out)
         assert answers[0] == answers[1]
 
+    def test_answers_along_the_input_are_alike(self, call: Call, feed: Feed):
+        run = trained(call, "mqar", *FAST, "--layer=min-gru")
+        assert call("export", run, "--out=m.onnx").code == 0
+        answers = []
+        for model in (run, "m.onnx"):
+            feed("k1 v1 k2 v2 _ k2 k1\nk1 v9 k1\n")
+            answers.append(call("predict", model).out)
+        assert answers[0] == answers[1]
+
     def test_mistakes(self, classifier: str, call: Call, folder: Path):
         assert_mistake(call("export", "nowhere"), "no record at nowhere")
         assert_mistake(call("export", classifier, "--out=none/m.onnx"), "cannot write the file")
@@ -211,7 +249,8 @@ def test_the_scores_of_a_run_come_from_its_own_command(call: Call, folder: Path,
     from treering.cli.reproduced import tested
 
     generated = trained(call, "parity_check", *FAST, "--layer=lstm")
-    for place in (classifier, generated):
+    along = trained(call, "mqar", *FAST, "--layer=lstm")
+    for place in (classifier, generated, along):
         run = load_run(folder / place)
         assert run.record.evaluation is not None
         assert tested(run.record, run.model) == run.record.evaluation.score

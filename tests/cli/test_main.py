@@ -209,6 +209,11 @@ def test_list_cuts_nothing_on_a_narrow_terminal(
         assert layer["class"] in words
         for option in layer["options"]:
             assert f"{option}=" in words
+    headings = ["Formal languages", "State tracking and recall", "Data sets"]
+    first = [shown.index(f"\n{name} ") for name in ("even_pairs", "streaming_parity", "r8")]
+    for heading, at in zip(headings, first, strict=True):
+        assert heading in shown[:at]
+        assert heading not in shown[at:]
     for task in content["tasks"]:
         numbers = [task.get(name, "") for name in ("symbols", "classes", "output_length_at_10")]
         (line,) = [line for line in shown.splitlines() if line.startswith(f"{task['name']} ")]

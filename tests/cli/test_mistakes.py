@@ -44,12 +44,19 @@ GOOD = "review,stars\n" + "".join(
         (["parity_check", "--device=meta"], ["device 'meta' cannot be used", "--device"]),
         (["parity_check", "--device="], ["device '' cannot be used", "--device"]),
         (["r8", "--text=a"], ["--text", "r8"]),
+        (["mqar", "--train-length=2"], ["--train-length 2", "shorter than 3", "3 or more"]),
+        (
+            ["word_problem_s3", "--layer=lstm:bidirectional=true"],
+            ["must not see later tokens", "bidirectional=False (in 'lstm:bidirectional=true')"],
+        ),
+        (["mqar", "--layer=gru+tree-order"], ["in tree order does", "(in 'gru+tree-order')"]),
     ],
 )
 def test_mistakes_in_what_is_trained(
     words: list[str], expected: list[str], call: Call, folder: Path
 ) -> None:
-    budget = FAST if words[0] == "parity_check" else FAST_TEXT
+    generated = words[0] in ("parity_check", "word_problem_s3", "mqar")
+    budget = FAST if generated else FAST_TEXT
     given = [option.split("=")[0] for option in words]
     budget = [option for option in budget if option.split("=")[0] not in given]
     assert_mistake(call("train", *words, *budget), *expected)

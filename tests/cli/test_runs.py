@@ -63,6 +63,25 @@ def press_ctrl_c(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     monkeypatch.setattr(progress.RunBar, "advance", counted)
 
 
+@pytest.mark.parametrize("task", ["word_problem_s3", "mqar"])
+def test_answers_along_the_input_go_on_and_are_compared(
+    task: str, call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["compare", task, "--layers=lstm,pr-lstm", "--seeds=1", *FAST, "--jobs=1"]
+    assert call(*words, "--out=whole").code == 0
+    with monkeypatch.context() as context:
+        press_ctrl_c(context, 3 + 2)
+        assert call(*words, "--out=stopped").code == 130
+    assert call(*words, "--out=stopped").code == 0
+    for layer in ("lstm", "pr-lstm"):
+        assert_same_run(the_run(folder / "whole", layer), the_run(folder / "stopped", layer))
+    record = Record.load(the_run(folder / "whole"))
+    assert record.evaluation is not None
+    assert {entry.length for entry in record.evaluation.by_length} >= {7, 10}
+    assert record.task.training_lengths == (3 if task == "mqar" else 1, 6)
+    assert task in (folder / "whole" / task / "report.html").read_text()
+
+
 @pytest.mark.parametrize("at", [1, 2, 3])
 def test_train_goes_on_after_ctrl_c_as_if_never_stopped(
     at: int, call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch

@@ -19,7 +19,7 @@ def test_examples(name: str):
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
-@pytest.mark.parametrize("name", tasks.names())
+@pytest.mark.parametrize("name", tasks.all_names())
 def test_every_task_has_a_worked_example(name: str):
     task = tasks.get(name)
     assert ">>> task.solve(" in (type(task).__doc__ or "")

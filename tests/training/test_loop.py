@@ -383,6 +383,17 @@ def test_settings_that_do_not_fit_the_task_are_refused(
     assert files(tmp_path) == []
 
 
+def test_lengths_that_a_task_has_no_samples_of_are_refused(
+    tmp_path, parity, tagger, small, blank, files
+):
+    parity.shortest = 3
+    given = {"folder": tmp_path, "seed": 0, "record": blank(parity)}
+    with pytest.raises(UserError, match=r"at length 2, but parity .* shorter than 3; write Curr"):
+        fit(tagger(parity), parity, small(curriculum=Curriculum(2, 5)), **given)
+    assert files(tmp_path) == []
+    fit(tagger(parity), parity, small(curriculum=Curriculum(3, 5)), **given)
+
+
 def test_a_model_without_parameters_is_refused(tmp_path, parity, small, blank):
     with pytest.raises(UserError, match="no parameter that requires a gradient"):
         fit(nn.Identity(), parity, small(), folder=tmp_path, seed=0, record=blank(parity))

@@ -1,5 +1,6 @@
 """`treering list`: which layers, tasks and schedules there are."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from rich.table import Table
@@ -37,7 +38,7 @@ def describe_layers() -> list[dict[str, Any]]:
 def describe_tasks() -> list[dict[str, Any]]:
     """Name, kind and sizes of every generated task, then the data sets."""
     rows: list[dict[str, Any]] = []
-    for name in tasks.names():
+    for name in tasks.all_names():
         task = tasks.get(name)
         rows.append(
             {
@@ -90,7 +91,9 @@ def list_(
             return
         out.print(_layers())
         out.print(_additions(), markup=False)
-        out.print(_tasks())
+        for table in _tasks():
+            out.print(table)
+            out.print()
         out.print("and any CSV, TSV or JSONL file with a text and a label column, any .txt file")
 
 
@@ -127,14 +130,29 @@ def _options(defaults: dict[str, Any]) -> list[str]:
     ]
 
 
-def _tasks() -> Table:
-    table = plain_table("Tasks")
+def _tasks() -> Iterator[Table]:
+    rows = describe_tasks()
+    formal = set(tasks.names())
+    along = set(tasks.all_names()) - formal
+    yield _task_table("Formal languages", [row for row in rows if row["name"] in formal])
+    yield _task_table(
+        "State tracking and recall, an answer at every symbol",
+        [row for row in rows if row["name"] in along],
+    )
+    given = [row for row in rows if row["name"] not in formal | along]
+    yield _task_table("Data sets", given, numbers=False)
+
+
+def _task_table(title: str, rows: list[dict[str, Any]], *, numbers: bool = True) -> Table:
+    table = plain_table(title)
     table.add_column("name", no_wrap=True)
     # Wide enough for its longest word and two, so that none is cut.
     table.add_column("kind", min_width=len("text classification"))
-    for heading in ("symbols", "classes", "outputs for 10"):
-        table.add_column(heading, justify="right", width=len("symbols"))
-    for row in describe_tasks():
-        numbers = (row.get(k, "") for k in ("symbols", "classes", "output_length_at_10"))
-        table.add_row(row["name"], row["level"], *map(str, numbers))
+    headings = {"symbols": "symbols", "classes": "classes", "outputs for 10": "output_length_at_10"}
+    if numbers:
+        for heading in headings:
+            table.add_column(heading, justify="right", width=len("symbols"))
+    for row in rows:
+        counts = (str(row[key]) for key in headings.values()) if numbers else ()
+        table.add_row(row["name"], row["level"], *counts)
     return table

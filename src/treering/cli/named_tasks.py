@@ -47,7 +47,7 @@ STREAM = TaskKind("a continuous text", ("text", "label", "max_tokens", "min_toke
 
 def kind_of(word: str) -> tuple[TaskKind, dict[str, Any]]:
     """The kind of the task that a word names, and its preset; UserError if it names none."""
-    if word in tasks.names():
+    if word in tasks.all_names():
         return GENERATED, presets.GENERATED
     if word in DATASETS:
         return CLASSIFICATION, DATASETS[word]
@@ -115,7 +115,7 @@ def _check_file(word: str) -> None:
     except OSError as error:
         if path.suffix or len(path.parts) > 1:
             raise UserError(f"cannot read {word}: {error.strerror}; give {FILES}") from None
-        known = [*tasks.names(), *DATASETS, *STREAMS]
+        known = [*tasks.all_names(), *DATASETS, *STREAMS]
         raise UserError(f"{nearest(word, known, 'task')}; or {FILES}") from None
     if folder:
         raise UserError(f"{word!r} is a folder; give {FILES}, or a task of `treering list`")

@@ -1,7 +1,8 @@
 """Tasks to train and to compare on; importing this package needs torch and nothing else.
 
-`get` and `names` know the fifteen formal-language tasks. `treering.tasks.text` (the user's
-own files, R8, texts for language models) is a package of its own, imported on demand.
+`get` knows the generated tasks: the benchmark's fifteen formal languages, which `names` lists, and
+those with an answer at every symbol (`all_names`). `treering.tasks.text` (the user's own files, R8,
+texts for language models) is a package of its own, imported on demand.
 """
 
 from treering._errors import UserError, nearest
@@ -27,9 +28,12 @@ from treering.tasks.formal.parity_check import ParityCheck
 from treering.tasks.formal.reverse_string import ReverseString
 from treering.tasks.formal.solve_equation import SolveEquation
 from treering.tasks.formal.stack_manipulation import StackManipulation
+from treering.tasks.tracking.mqar import MQAR
+from treering.tasks.tracking.streaming_parity import StreamingParity
+from treering.tasks.tracking.word_problems import WordProblemA5, WordProblemS3, WordProblemS5
 
 # In the order of the benchmark's paper: by level, easiest machine first.
-_TASKS: dict[str, GeneratedTask] = {
+_BENCHMARK: dict[str, GeneratedTask] = {
     task.name: task
     for task in (
         EvenPairs(),
@@ -49,10 +53,24 @@ _TASKS: dict[str, GeneratedTask] = {
         BucketSort(),
     )
 }
+_TRACKING: dict[str, GeneratedTask] = {
+    task.name: task
+    for task in (StreamingParity(), WordProblemS3(), WordProblemA5(), WordProblemS5(), MQAR())
+}
+_TASKS = _BENCHMARK | _TRACKING
 
 
 def names() -> tuple[str, ...]:
-    """Names of all generated tasks, by level of the Chomsky hierarchy."""
+    """Names of the benchmark's tasks, by level of the Chomsky hierarchy."""
+    return tuple(_BENCHMARK)
+
+
+def all_names() -> tuple[str, ...]:
+    """Names of all generated tasks: the benchmark's, then those of state tracking and recall.
+
+    >>> all_names()[len(names()) :]
+    ('streaming_parity', 'word_problem_s3', 'word_problem_a5', 'word_problem_s5', 'mqar')
+    """
     return tuple(_TASKS)
 
 
