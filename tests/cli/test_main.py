@@ -190,7 +190,7 @@ def test_ctrl_c_before_a_run_is_not_a_traceback(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("treering.cli.runs.build", stop)
+    monkeypatch.setattr("treering.cli.queue.build", stop)
     outcome = call("train", "parity_check", *FAST)
     assert (outcome.code, outcome.out, outcome.err) == (130, "", "treering: stopped\n")
 

@@ -178,7 +178,7 @@ def test_out_on_a_file(command: str, out: str, call: Call, folder: Path) -> None
 def test_a_model_that_does_not_fit_into_memory(
     sizes: tuple[int, ...], call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("treering.cli.runs.build", lambda *_: torch.zeros(sizes))
+    monkeypatch.setattr("treering.cli.queue.build", lambda *_: torch.zeros(sizes))
     assert_mistake(call("train", "parity_check", *FAST), "not enough memory", "--hidden-size")
     assert files_under(folder) == set()
 

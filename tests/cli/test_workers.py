@@ -14,10 +14,10 @@ import psutil
 import pytest
 
 from treering._errors import UserError
-from treering.cli import runs
+from treering.cli import runs, workers
 from treering.cli.progress import Bars
 from treering.cli.workers import IMPORTED, Reporter, run_in_processes
-from treering.records import Record, find_records
+from treering.records import ACCURACY, Record, find_records
 from treering.training import Interrupted
 
 from .conftest import COLUMNS, FAST, FAST_TEXT, Call, reviews, write_reviews
@@ -115,8 +115,15 @@ def train_until_stopped(path: str, progress: Reporter) -> None:
             raise Interrupted(Path(path), step)
 
 
+def a_run(title: str, *arguments: Any) -> workers.Call:
+    return workers.Call(title, ACCURACY, arguments)
+
+
 def test_a_mistake_in_one_run_stops_and_saves_the_others(tmp_path: Path) -> None:
-    calls = [("long", (str(tmp_path / "saved"),)), ("wrong", ("too large",))]
+    calls = [
+        a_run("long", str(tmp_path / "saved")),
+        a_run("wrong", "too large"),
+    ]
     with Bars(2, quiet=True) as bars, pytest.raises(UserError, match="too large"):
         run_in_processes(_one_of_two, calls, 2, bars)
     assert (tmp_path / "saved").read_text(encoding="utf-8") == "saved"
@@ -132,7 +139,7 @@ def _one_of_two(text: str, progress: Reporter) -> None:
 
 def test_a_process_that_dies_is_named(tmp_path: Path) -> None:
     with Bars(1, quiet=True) as bars, pytest.raises(RuntimeError, match=r"lstm seed 0 .* code 7"):
-        run_in_processes(die, [("lstm seed 0", (7,))], 2, bars)
+        run_in_processes(die, [a_run("lstm seed 0", 7)], 2, bars)
 
 
 def look_around(path: str, progress: Reporter) -> None:
@@ -146,7 +153,7 @@ def look_around(path: str, progress: Reporter) -> None:
     "forkserver" not in multiprocessing.get_all_start_methods(), reason="this system cannot fork"
 )
 def test_processes_come_from_one_that_has_imported_everything(tmp_path: Path) -> None:
-    calls = [(f"run {k}", (str(tmp_path / str(k)),)) for k in range(2)]
+    calls = [a_run(f"run {k}", str(tmp_path / str(k))) for k in range(2)]
     with Bars(2, quiet=True) as bars:
         run_in_processes(look_around, calls, 1, bars)
     one, other = (json.loads((tmp_path / name).read_text(encoding="utf-8")) for name in "01")
@@ -174,7 +181,7 @@ def test_a_task_is_given_to_a_run_and_not_loaded_again(
 
 
 def test_more_runs_than_processes(tmp_path: Path) -> None:
-    calls = [(f"run {k}", (str(tmp_path / str(k)),)) for k in range(3)]
+    calls = [a_run(f"run {k}", str(tmp_path / str(k))) for k in range(3)]
     with Bars(3, quiet=True) as bars:
         run_in_processes(succeed, calls, 2, bars)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "2"]

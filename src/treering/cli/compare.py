@@ -13,7 +13,8 @@ from treering.cli.options import (
     Whole,
 )
 from treering.cli.output import show
-from treering.cli.runs import prepare, run_all
+from treering.cli.queue import run_all
+from treering.cli.runs import prepare
 from treering.cli.specs import parse_list
 
 FORMAL_LAYERS = "lstm,ql-lstm,pr-lstm"

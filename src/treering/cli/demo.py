@@ -2,7 +2,8 @@
 
 from treering.cli.options import RunOptions, TrainingOptions
 from treering.cli.output import show
-from treering.cli.runs import prepare, run_all
+from treering.cli.queue import run_all
+from treering.cli.runs import prepare
 from treering.cli.specs import parse_list
 
 TASK = "parity_check"

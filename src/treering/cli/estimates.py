@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from treering.cli.options import RunOptions
-from treering.cli.runs import Protocol, build, folder_of, is_finished, run_one, share
+from treering.cli.queue import is_finished, share
+from treering.cli.runs import Protocol, build, folder_of, run_one
 from treering.cli.specs import LayerSpec
 from treering.experiments import Grid
 from treering.records import STEP_PARTS

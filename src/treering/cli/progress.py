@@ -12,14 +12,10 @@ from treering.records import ACCURACY, Metric
 
 
 class Bars:
-    """The runs of one command. Everything goes to standard error.
+    """The runs of one command. Everything goes to standard error."""
 
-    metric: what the scores are that the runs tell.
-    """
-
-    def __init__(self, runs: int, *, metric: Metric = ACCURACY, quiet: bool = False) -> None:
+    def __init__(self, runs: int, *, quiet: bool = False) -> None:
         self.runs = runs
-        self.metric = metric
         self.begun = 0
         self.quiet = quiet
         self.console = Console(file=sys.stderr)
@@ -48,19 +44,20 @@ class Bars:
     ) -> None:
         self.bars.stop()
 
-    def add(self, title: str) -> "RunBar":
-        """One more run's bar."""
+    def add(self, title: str, metric: Metric = ACCURACY) -> "RunBar":
+        """One more run's bar; its scores are told as the metric says."""
         self.begun += 1
         number = f"[{self.begun}/{self.runs}] " if self.runs > 1 else ""
-        return RunBar(self, f"{number}{title}")
+        return RunBar(self, f"{number}{title}", metric)
 
 
 class RunBar:
     """What `treering.training` calls a Progress, as a bar."""
 
-    def __init__(self, bars: Bars, title: str) -> None:
+    def __init__(self, bars: Bars, title: str, metric: Metric) -> None:
         self.bars = bars
         self.title = title
+        self.metric = metric
         self.began = perf_counter()
         self.trained = False
         self.bar = bars.bars.add_task(title.replace("[", r"\["), total=None, note="")
@@ -70,7 +67,7 @@ class RunBar:
         self.bars.bars.update(self.bar, total=total)
 
     def advance(self, step: int, loss: float, score: float) -> None:
-        metric = self.bars.metric
+        metric = self.metric
         note = f"loss {loss:.3f}  {metric.name} {score:.3f}"
         if metric.of_loss is not None:
             note = metric.phrase.format(f"{score:.{metric.decimals}f}")

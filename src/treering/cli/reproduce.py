@@ -17,7 +17,8 @@ from treering.cli.options import (
     TrainingOptions,
     command_line,
 )
-from treering.cli.runs import Protocol, prepare, run_all
+from treering.cli.queue import run_all
+from treering.cli.runs import Protocol, prepare
 from treering.cli.specs import LayerSpec
 from treering.cli.streams import plain_table, print_json, standard_output
 from treering.experiments import Budget, Experiment, Grid, Outcome, Row
@@ -44,7 +45,7 @@ def reproduce_(
 ) -> None:
     """Run the experiments that decide claims of the papers, and say which claims hold.
 
-    Example: treering reproduce pr-lstm/regular --budget cpu
+    Example: treering reproduce pr-lstm/regular --budget smoke
 
     Without a name: the list of experiments. Every run is saved as it goes: after Ctrl-C the same
     command goes on, and finished runs are not run again. A verdict is about the budget it was had

@@ -1,9 +1,9 @@
-"""From options to finished runs: what `train`, `compare` and `demo` share."""
+"""From options to one run: what every command that trains shares."""
 
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -23,13 +23,9 @@ from treering.cli.options import (
     command_line,
     filled,
 )
-from treering.cli.progress import Bars
 from treering.cli.specs import LayerSpec
-from treering.cli.workers import run_in_processes
 from treering.layers import Reordered
 from treering.records import (
-    FILE_NAME,
-    METRICS,
     Environment,
     ModelInfo,
     Record,
@@ -38,7 +34,6 @@ from treering.records import (
 from treering.tasks import DatasetTask, GeneratedTask, StreamTask
 from treering.training import (
     Curriculum,
-    Interrupted,
     LengthGrid,
     Progress,
     Settings,
@@ -240,7 +235,7 @@ def run_one(protocol: Protocol, spec: LayerSpec, seed: int, progress: Progress) 
         seed=seed,
         environment=environment(protocol.run.device),
     )
-    with _enough_memory():
+    with enough_memory():
         return fit(
             model,
             task,
@@ -257,67 +252,9 @@ def run_one(protocol: Protocol, spec: LayerSpec, seed: int, progress: Progress) 
         )
 
 
-def run_all(protocol: Protocol, specs: Sequence[LayerSpec], seeds: Sequence[int]) -> list[Record]:
-    """Every layer with every seed, all layers of the first seed first, several at a time.
-
-    Records come in that order. KeyboardInterrupt after Ctrl-C, with all runs saved.
-    """
-    for spec in specs:
-        # All of them before the first starts: a mistake in the last must not show after an hour.
-        with _enough_memory():
-            build(protocol, spec, seeds[0])
-    runs = [(spec, seed) for seed in seeds for spec in specs]
-    left = [one for one in runs if not is_finished(folder_of(protocol, *one))]
-    jobs, threads = share(protocol.run, len(left))
-    run = replace(protocol.run, threads=threads)
-    with Bars(len(runs), metric=METRICS[protocol.task.metric], quiet=run.json) as bars:
-        # No process for what is finished, and none where one run at a time is wanted.
-        here = runs if jobs == 1 else [one for one in runs if one not in left]
-        for one in here:
-            _run_here(replace(protocol, run=run), *one, bars)
-        calls = [
-            (f"{spec.text} seed {seed}", (replace(protocol, run=run), spec, seed))
-            for spec, seed in runs
-            if (spec, seed) not in here
-        ]
-        run_in_processes(_run_alone, calls, jobs, bars)
-    return [Record.load(folder_of(protocol, spec, seed)) for spec, seed in runs]
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether the run in the folder has its result."""
-    return (folder / FILE_NAME).exists() and Record.load(folder).status == "finished"
-
-
-def share(run: RunOptions, runs: int) -> tuple[int, int | None]:
-    """How many runs at a time, and how many threads for each (None: PyTorch's choice)."""
-    if run.device != "cpu" or runs <= 1:
-        # On an accelerator runs would share its memory: only as many as asked for.
-        return min(run.jobs or 1, max(runs, 1)), run.threads
-    cores = psutil.cpu_count(logical=True) or 1
-    jobs = run.jobs or max(1, cores // (run.threads or 1))
-    jobs = min(jobs, runs)
-    return jobs, run.threads or (max(1, cores // jobs) if jobs > 1 else None)
-
-
-def _run_here(protocol: Protocol, spec: LayerSpec, seed: int, bars: Bars) -> None:
-    bar = bars.add(f"{spec.text} seed {seed}")
-    try:
-        run_one(protocol, spec, seed, bar)
-    except Interrupted as stop:
-        raise KeyboardInterrupt(str(stop)) from None
-    bar.finish()
-
-
-def _run_alone(protocol: Protocol, spec: LayerSpec, seed: int, progress: Progress) -> None:
-    """One run in a process of its own; its record is in its folder."""
-    if protocol.run.threads is not None:
-        torch.set_num_threads(protocol.run.threads)
-    run_one(protocol, spec, seed, progress)
-
-
 @contextmanager
-def _enough_memory() -> Iterator[None]:
+def enough_memory() -> Iterator[None]:
+    """UserError where PyTorch cannot have the memory it asks for."""
     try:
         yield
     except RuntimeError as error:

@@ -12,7 +12,8 @@ from treering.cli.options import (
     TaskOptions,
     TrainingOptions,
 )
-from treering.cli.runs import folder_of, prepare, run_all
+from treering.cli.queue import run_all
+from treering.cli.runs import folder_of, prepare
 from treering.cli.specs import LayerSpec
 from treering.cli.streams import print_json, standard_output
 from treering.report.wording import exact, per_step, shares

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from treering._errors import UserError
 from treering.cli.progress import Bars, RunBar
+from treering.records import Metric
 from treering.training import Interrupted
 
 if TYPE_CHECKING:
@@ -28,8 +29,16 @@ if TYPE_CHECKING:
 
 QUIET_SECONDS = 0.1
 """Between two words of a run on how far it is."""
-IMPORTED = ("treering.cli.runs", "torch._dynamo")
+IMPORTED = ("treering.cli.queue", "torch._dynamo")
 """What every run needs; PyTorch imports the second when it makes the first optimiser."""
+
+
+class Call(NamedTuple):
+    """One run: what its bar is called, what its scores are, and what it is called with."""
+
+    title: str
+    metric: Metric
+    arguments: tuple[Any, ...]
 
 
 class Reporter:
@@ -91,10 +100,8 @@ def work(pipe: Connection, run: Any, arguments: bytes) -> None:
         pipe.send(("done", ()))
 
 
-def run_in_processes(
-    run: Any, calls: Sequence[tuple[str, tuple[Any, ...]]], jobs: int, bars: Bars
-) -> None:
-    """Run `run(*arguments, progress)` for every (title, arguments), at most `jobs` at a time.
+def run_in_processes(run: Any, calls: Sequence[Call], jobs: int, bars: Bars) -> None:
+    """Run `run(*arguments, progress)` for every call, at most `jobs` at a time.
 
     Raises KeyboardInterrupt after Ctrl-C, when all that ran have saved; UserError, after stopping
     the others, if one of them does.
@@ -106,15 +113,15 @@ def run_in_processes(
     mistakes: list[str] = []
 
     def begin() -> None:
-        index, (title, arguments) = waiting.pop()
+        index, call = waiting.pop()
         here, there = context.Pipe()
         # As bytes: PyTorch would have tensors shared through /dev/shm, small in many containers.
-        given = (there, run, pickle.dumps(arguments))
+        given = (there, run, pickle.dumps(call.arguments))
         process = context.Process(target=work, args=given, daemon=True)
         with _ctrl_c_ignored():
             process.start()
         there.close()
-        running[here] = _Running(index, process, bars.add(title))
+        running[here] = _Running(index, process, bars.add(call.title, call.metric))
 
     def stop_all() -> None:
         waiting.clear()

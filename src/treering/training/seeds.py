@@ -4,12 +4,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from types import MappingProxyType
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from treering.tasks.abstract import DatasetTask, StreamTask, Task
 from treering.training.settings import Settings
+
+_FINGERPRINTS: WeakKeyDictionary[Task, str | None] = WeakKeyDictionary()
 
 
 def derive(seed: int, purpose: str) -> int:
@@ -29,8 +32,15 @@ def generator(seed: int, purpose: str) -> torch.Generator:
 def fingerprint(task: Task) -> str | None:
     """A hash of what a task holds of data, 16 hex digits; None for a generated task.
 
-    A file that was edited must not go on with, or be taken for, a run on the old one.
+    A file that was edited must not go on with, or be taken for, a run on the old one. Computed
+    once for each task object: hashing some hundred megabytes takes a second.
     """
+    if task not in _FINGERPRINTS:
+        _FINGERPRINTS[task] = _fingerprint(task)
+    return _FINGERPRINTS[task]
+
+
+def _fingerprint(task: Task) -> str | None:
     if isinstance(task, DatasetTask):
         kept = list(task.labels)
         tensors = [t for split in (task.train, task.validation, task.test) for t in split]
