@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from treering._errors import UserError
 from treering._types import State
-from treering.layers import Recurrent, Reordered
+from treering.layers import Reordered
+from treering.models.baselines import Baseline
+from treering.models.layer import Layer
 
 
 class LanguageModel(nn.Module):
@@ -25,11 +27,17 @@ class LanguageModel(nn.Module):
 
     Raises:
         UserError: a layer whose output at a token depends on later ones, which it would only
-            have to copy: bidirectional, or reordered; a layer that is not `batch_first`.
+            have to copy: bidirectional, or reordered; a layer that is not `batch_first`; a
+            baseline of the formal-language benchmark.
     """
 
-    def __init__(self, layer: Recurrent | Reordered, words: int, embedding_size: int) -> None:
+    def __init__(self, layer: Layer, words: int, embedding_size: int) -> None:
         super().__init__()
+        if isinstance(layer, Baseline):
+            raise UserError(
+                f"{type(layer).__name__} is a baseline of the formal-language benchmark and reads"
+                " whole inputs; for a language model use a layer of treering.layers"
+            )
         if isinstance(layer, Reordered):
             raise UserError(
                 f"a language model must not see the next token, and a layer in {layer.order} order"
