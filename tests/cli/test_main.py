@@ -129,7 +129,7 @@ def constant(name: str) -> float:
 @pytest.mark.parametrize(
     ("words", "keys"),
     [
-        (["list"], {"layers", "tasks"}),
+        (["list"], {"layers", "baselines", "tasks"}),
         (["doctor"], {"machine", "layers"}),
         (["demo"], {"report", "results"}),
         (["report"], {"report", "results"}),

@@ -13,6 +13,7 @@ from treering._errors import UserError
 from treering.cli.specs import COMMON, PARTS, SCHEDULES, LayerSpec, parse_list
 from treering.cli.values import ByMatrix
 from treering.layers import Reordered
+from treering.models import baselines
 from treering.penalties import AssociativityInTraining, AssociativityPenalty, LpPenalty
 from treering.schedules.tree import Tree
 
@@ -53,7 +54,7 @@ def test_every_specification_is_read_as_it_is_spelled(spec: LayerSpec) -> None:
 
 @given(st.text())
 def test_any_other_text_is_a_users_mistake(text: str) -> None:
-    assume(not text.strip().startswith(layers.names()))
+    assume(not text.strip().startswith((*layers.names(), *baselines.names())))
     with pytest.raises(UserError, match="unknown layer"):
         LayerSpec.parse(text)
 

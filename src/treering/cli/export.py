@@ -15,6 +15,7 @@ from treering.cli.models import LoadedRun, load_run
 from treering.cli.options import Flag, Whole
 from treering.cli.streams import plain_table, print_json, standard_output
 from treering.models import LanguageModel, Tagger, Transducer
+from treering.models.baselines import Baseline
 from treering.report.wording import exact
 
 
@@ -65,6 +66,11 @@ def export_(
 
     onnx, _ = export.packages()
     loaded = load_run(run)
+    if isinstance(loaded.model.layer, Baseline):
+        raise UserError(
+            f"{run}: {loaded.record.model.layer} is a baseline of the formal-language benchmark,"
+            " which is not exported; export a run of one of treering's own layers"
+        )
     model, arguments = _exportable(loaded)
     chosen = export.quantize(model) if int8 else model
     with _one_line():

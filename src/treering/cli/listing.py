@@ -14,6 +14,7 @@ from treering.cli.specs import COMMON, PARTS, SCHEDULES, SHARED
 from treering.cli.streams import plain_table, print_json, standard_output
 from treering.cli.values import value_text
 from treering.dispatch import default_schedule
+from treering.models import baselines
 
 
 def describe_layers() -> list[dict[str, Any]]:
@@ -29,6 +30,23 @@ def describe_layers() -> list[dict[str, Any]]:
                 "class": f"tr.{layer.__name__}",
                 "schedule": type(default_schedule(cell)).__name__,
                 "options": {k: v for k, v in layer.cell_options().items() if k not in SHARED},
+                "summary": summary.rstrip(":"),
+            }
+        )
+    return rows
+
+
+def describe_baselines() -> list[dict[str, Any]]:
+    """Name, class, options and first sentence of every baseline."""
+    rows = []
+    for name in baselines.names():
+        kind = baselines.get(name)
+        summary = (kind.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+        rows.append(
+            {
+                "name": name,
+                "class": f"tr.models.baselines.{kind.__name__}",
+                "options": kind.options(),
                 "summary": summary.rstrip(":"),
             }
         )
@@ -83,7 +101,13 @@ def list_(
     if markdown and json:
         raise UserError("give --markdown or --json, not both")
     if json:
-        print_json({"layers": describe_layers(), "tasks": describe_tasks()})
+        print_json(
+            {
+                "layers": describe_layers(),
+                "baselines": describe_baselines(),
+                "tasks": describe_tasks(),
+            }
+        )
         return
     with standard_output() as out:
         if markdown:
@@ -91,6 +115,7 @@ def list_(
             return
         out.print(_layers())
         out.print(_additions(), markup=False)
+        out.print(_baselines())
         for table in _tasks():
             out.print(table)
             out.print()
@@ -105,6 +130,16 @@ def _layers() -> Table:
         about = [row["class"], row["schedule"], *_options(row["options"])]
         # A summary is written for Markdown.
         table.add_row(row["name"], Text(f"{row['summary'].replace('`', '')}\n{', '.join(about)}"))
+    return table
+
+
+def _baselines() -> Table:
+    table = plain_table("Baselines of the formal-language benchmark")
+    table.add_column("name", no_wrap=True)
+    table.add_column("what it is; its class, its options")
+    for row in describe_baselines():
+        about = [row["class"], *_options(row["options"])]
+        table.add_row(row["name"], Text(f"{row['summary']}\n{', '.join(about)}"))
     return table
 
 

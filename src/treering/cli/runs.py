@@ -24,7 +24,9 @@ from treering.cli.options import (
     filled,
 )
 from treering.cli.specs import LayerSpec
-from treering.layers import Reordered
+from treering.layers import Recurrent, Reordered
+from treering.models.baselines import Baseline
+from treering.models.layer import Layer
 from treering.records import (
     Environment,
     ModelInfo,
@@ -168,10 +170,16 @@ def build(protocol: Protocol, spec: LayerSpec, seed: int) -> tuple[Model, list, 
         )
         model.to(protocol.run.device)
         layer = model.layer
-        width = (layer.layer if isinstance(layer, Reordered) else layer).input_size
-        x = torch.zeros(2, 8, width, device=protocol.run.device)
+        if isinstance(layer, Baseline):
+            return model, penalties, f"PyTorch: {type(layer).__name__}"
+        x = torch.zeros(2, 8, _sizes(layer).input_size, device=protocol.run.device)
         # Under the seed, for a schedule may be drawn.
         return model, penalties, str(explain(layer, x))
+
+
+def _sizes(layer: Layer) -> Recurrent | Baseline:
+    """Where a layer's sizes stand."""
+    return layer.layer if isinstance(layer, Reordered) else layer
 
 
 def _kind(task: "NamedTask") -> Literal["generated", "dataset", "stream"]:
@@ -196,7 +204,7 @@ def folder_of(protocol: Protocol, spec: LayerSpec, seed: int) -> Path:
 def run_one(protocol: Protocol, spec: LayerSpec, seed: int, progress: Progress) -> Record:
     """Train and evaluate one model, or take up where an earlier call of the same left off."""
     model, penalties, ran = build(protocol, spec, seed)
-    task = protocol.task
+    task, sizes = protocol.task, _sizes(model.layer)
     folder = folder_of(protocol, spec, seed)
     record = Record(
         run_id=folder.name,
@@ -223,10 +231,10 @@ def run_one(protocol: Protocol, spec: LayerSpec, seed: int, progress: Progress) 
         ),
         model=ModelInfo(
             layer=spec.text,
-            hidden_size=protocol.model.hidden_size or 0,
+            hidden_size=sizes.hidden_size,
             embedding_size=protocol.model.embedding_size,
-            num_layers=dict(spec.options).get("num_layers", 1),
-            bidirectional=dict(spec.options).get("bidirectional", False),
+            num_layers=sizes.num_layers,
+            bidirectional=sizes.bidirectional,
             parameters=_count(model),
             layer_parameters=_count(model.get_submodule("layer")),
             explain=ran,

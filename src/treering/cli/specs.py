@@ -11,7 +11,9 @@ from treering import layers
 from treering._errors import UserError, nearest
 from treering.cells.regularised import RegularisedCell
 from treering.cli.values import ByMatrix, value_of, value_text
-from treering.layers import Recurrent, Reordered
+from treering.layers import Reordered
+from treering.models import baselines
+from treering.models.layer import Layer
 from treering.penalties import AssociativityInTraining, LpPenalty
 from treering.schedules.abstract import Schedule
 from treering.schedules.scan import Scan
@@ -51,7 +53,8 @@ class LayerSpec:
     `lstm`, `ql-lstm:shared_blocks=1:alpha=0.2`, `pr-lstm:schedule=left`, `lstm+tree-order`,
     `lstm+lp:weights=1e-5:exponents=0.5`, `gru:bidirectional=true+tree-order+lp`,
     `lstm+lp:matrices=U_i/W_f`, `lstm+lp:weights=U_i@1e-5/W_f@1e-4:exponents=U_i@0.5`,
-    `pr-lstm+associativity:weight=0.1`.
+    `pr-lstm+associativity:weight=0.1`. A baseline is written in the same way, without additions:
+    `transformer`, `stack-rnn:stack_size=100`.
     """
 
     name: str
@@ -65,7 +68,7 @@ class LayerSpec:
         """Read a specification; UserError, with the nearest names, for anything unknown."""
         base, *parts = text.strip().split("+")
         name, *pairs = base.split(":")
-        defaults = {**COMMON, "schedule": "", **layers.get(name).cell_options()}
+        defaults = _defaults(name)
         options = _options(pairs, defaults, f"option of {name}", text)
         extras: dict[str, tuple[tuple[str, Any], ...]] = {}
         for part in parts:
@@ -74,6 +77,11 @@ class LayerSpec:
                 raise UserError(f"{nearest(kind, PARTS, 'addition')} (in {text!r})")
             if kind in extras:
                 raise UserError(f"{kind} is added twice in {text!r}")
+            if name in baselines.names():
+                raise UserError(
+                    f"{kind} goes with treering's own layers; {name} is a baseline of the"
+                    f" formal-language benchmark (in {text!r})"
+                )
             extras[kind] = _options(pairs, PARTS[kind], f"option of {kind}", text)
         lp, associativity = extras.get("lp"), extras.get("associativity")
         return cls(name, options, "tree-order" in extras, lp, associativity)
@@ -90,11 +98,14 @@ class LayerSpec:
             parts.append(_spelled("associativity", self.associativity))
         return "+".join(parts)
 
-    def build(
-        self, input_size: int, hidden_size: int
-    ) -> tuple[Recurrent | Reordered, list[Callable[[], Tensor]]]:
+    def build(self, input_size: int, hidden_size: int) -> tuple[Layer, list[Callable[[], Tensor]]]:
         """The layer, batch first, and the penalties that belong to the loss."""
         options = dict(self.options)
+        if self.name in baselines.names():
+            try:
+                return baselines.get(self.name).of_sizes(input_size, hidden_size, **options), []
+            except ValueError as error:
+                raise UserError(f"{error} (in {self.text!r})") from None
         schedule = options.pop("schedule", None)
         if schedule is not None and schedule not in SCHEDULES:
             raise UserError(f"{nearest(schedule, SCHEDULES, 'schedule')} (in {self.text!r})")
@@ -126,6 +137,15 @@ def parse_list(text: str) -> list[LayerSpec]:
     for repeated in {text for text in texts if texts.count(text) > 1}:
         raise UserError(f"layer {repeated!r} is given twice")
     return specs
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    """Options of a layer or baseline; UserError with the nearest names if it is neither."""
+    if name in baselines.names():
+        return baselines.get(name).options()
+    if name not in layers.names():
+        raise UserError(nearest(name, [*layers.names(), *baselines.names()], "layer"))
+    return {**COMMON, "schedule": "", **layers.get(name).cell_options()}
 
 
 def _options(

@@ -1,10 +1,21 @@
 """Which layers give an output that later tokens cannot change."""
 
 from treering._errors import UserError
-from treering.layers import Recurrent, Reordered
+from treering.layers import Reordered
+from treering.models.baselines import Baseline
+from treering.models.layer import Layer
 
 
-def refuse_later_tokens(layer: Recurrent | Reordered, rule: str) -> None:
+def refuse_baseline(layer: Layer, model: str) -> None:
+    """UserError for a baseline of the formal-language benchmark, which answers after its input."""
+    if isinstance(layer, Baseline):
+        raise UserError(
+            f"{type(layer).__name__} is a baseline of the formal-language benchmark and reads"
+            f" whole inputs; for {model} use a layer of treering.layers"
+        )
+
+
+def refuse_later_tokens(layer: Layer, rule: str) -> None:
     """UserError, opening with `rule`, for a layer whose output at a token depends on later ones."""
     if isinstance(layer, Reordered):
         raise UserError(f"{rule}, and a layer in {layer.order} order does; use the layer itself")
@@ -14,7 +25,7 @@ def refuse_later_tokens(layer: Recurrent | Reordered, rule: str) -> None:
         )
 
 
-def refuse_time_first(layer: Recurrent | Reordered, model: str) -> None:
+def refuse_time_first(layer: Layer, model: str) -> None:
     """UserError for a layer that does not read (batch, time), as `model` does."""
     inner = layer.layer if isinstance(layer, Reordered) else layer
     if not inner.batch_first:

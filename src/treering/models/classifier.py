@@ -5,7 +5,7 @@ Legend: B batch, T time, E embedding size, C classes.
 
 from torch import Tensor, nn
 
-from treering.layers import Recurrent, Reordered
+from treering.models.layer import Layer
 
 
 class Classifier(nn.Module):
@@ -17,9 +17,7 @@ class Classifier(nn.Module):
     Call: inputs (B, T) int64 token ids, lengths (B,) -> logits (B, 1, C).
     """
 
-    def __init__(
-        self, layer: Recurrent | Reordered, words: int, embedding_size: int, classes: int
-    ) -> None:
+    def __init__(self, layer: Layer, words: int, embedding_size: int, classes: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(words, embedding_size, padding_idx=0)
         self.layer = layer

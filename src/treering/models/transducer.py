@@ -3,11 +3,14 @@
 Legend: B batch, T time, M output length, C classes, S input symbols, H hidden.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from treering.layers import Recurrent, Reordered
+from treering.models.baselines import Baseline
+from treering.models.layer import Layer
 
 
 class Transducer(nn.Module):
@@ -18,12 +21,13 @@ class Transducer(nn.Module):
     prediction is what the head says at those M positions. For M = 1 only the last output is
     computed.
 
-    layer: takes inputs of width `symbols + 1`, with `batch_first`.
+    layer: takes inputs of width `symbols + 1`, with `batch_first`; or a baseline of the benchmark,
+        which is told T, and before whose head is a relu where the benchmark has one.
     Call: inputs (B, T) int64 symbols -> logits (B, M, C).
     Source: the benchmark of Deletang et al. (ICLR 2023), whose recurrent models are built so.
     """
 
-    def __init__(self, layer: Recurrent | Reordered, symbols: int, classes: int) -> None:
+    def __init__(self, layer: Layer, symbols: int, classes: int) -> None:
         super().__init__()
         self.symbols = symbols
         self.layer = layer
@@ -39,8 +43,14 @@ class Transducer(nn.Module):
         empty = inputs.new_full((inputs.shape[0], output_length), self.symbols)
         symbols = torch.cat((inputs, empty), dim=1)
         x = F.one_hot(symbols, self.symbols + 1).to(self.head.weight.dtype)
+        layer = self.layer
+        told: dict[str, Any] = {}
+        if isinstance(layer, Baseline):
+            told = {"input_length": inputs.shape[1]}
         if output_length == 1:
-            y = self.layer.reduce(x).unsqueeze(1)
+            y = layer.reduce(x, **told).unsqueeze(1)
         else:
-            y = self.layer(x)[0][:, -output_length:]
+            y = layer(x, **told)[0][:, -output_length:]
+        if isinstance(layer, Baseline) and not layer.relu_before_head:
+            return self.head(y)
         return self.head(torch.relu(y))

@@ -51,7 +51,8 @@ class Tree(Schedule):
     `random_in_training=True`: a layer in training reads every call, in each of its layers and
     directions, under a random bracket of its own, and in evaluation under `bracket`. The brackets'
     seeds come from torch's default generator. A state cannot be carried on in training then, for
-    it would be of another bracket, and torch.compile, which fixes the bracket, is refused there.
+    it would be of another bracket. torch.compile, which would fix the bracket, refuses it there
+    with fullgraph=True and else leaves such calls to plain PyTorch, after some compilations.
 
     Cost: T-1 merges in log2 T rounds for the last state, about 2T in 2 log2 T for all positions;
     one round runs over the whole batch. `left` takes T rounds, `random` about 3 ln T.
