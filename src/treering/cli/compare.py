@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from treering.cli.named_tasks import CLASSIFICATION, GENERATED, STREAM
+from treering.cli.named_tasks import CLASSIFICATION, GENERATED, NESTED, STREAM
 from treering.cli.options import (
     ModelOptions,
     RunOptions,
@@ -20,7 +20,12 @@ FORMAL_LAYERS = "lstm,ql-lstm,pr-lstm"
 TEXT_LAYERS = "lstm,ql-lstm,pr-lstm,nonlinear-gate-lstm,lstm+tree-order,lstm+lp"
 STREAM_LAYERS = "lstm,ql-lstm,pr-lstm,nonlinear-gate-lstm"
 """Only causal ones: a language model must not see the next token."""
-USUAL = {GENERATED: FORMAL_LAYERS, CLASSIFICATION: TEXT_LAYERS, STREAM: STREAM_LAYERS}
+USUAL = {
+    GENERATED: FORMAL_LAYERS,
+    CLASSIFICATION: TEXT_LAYERS,
+    NESTED: FORMAL_LAYERS,
+    STREAM: STREAM_LAYERS,
+}
 
 
 def compare_(
@@ -44,8 +49,8 @@ def compare_(
     Parameters
     ----------
     task
-        A generated task (`treering list`), r8, tinyshakespeare, wikitext2, or the path of a file:
-        CSV, TSV or JSONL to classify texts, .txt for a language model.
+        A generated task (`treering list`), r8, listops, tinyshakespeare, wikitext2, or the path of
+        a file: CSV, TSV or JSONL to classify texts, .txt for a language model.
     layers
         Layers separated by commas; without it the founding systems. Each may have options
         (pr-lstm:refinements=2) and additions (lstm+tree-order, lstm+lp:exponents=0.5).

@@ -77,7 +77,7 @@ class TaskOptions:
     unit: Literal["character", "word"] | None = None
     """What a language model of a .txt file reads and predicts; characters without it."""
     max_tokens: Annotated[Whole | None, _by_task("max_tokens")] = None
-    """Words kept of each text."""
+    """Words kept of each text; of listops, tokens of the longest expression trained on."""
     max_words: Whole | None = None
     """Size of a vocabulary of words; without it every word of the training texts is in (of a
     continuous text, every word that occurs twice)."""

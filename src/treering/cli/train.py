@@ -41,8 +41,8 @@ def train_(
     Parameters
     ----------
     task
-        A generated task (`treering list`), r8, tinyshakespeare, wikitext2, or the path of a file:
-        CSV, TSV or JSONL to classify texts, .txt for a language model.
+        A generated task (`treering list`), r8, listops, tinyshakespeare, wikitext2, or the path of
+        a file: CSV, TSV or JSONL to classify texts, .txt for a language model.
     layer
         A layer with its options: lstm, ql-lstm:shared_blocks=1, pr-lstm:refinements=2,
         lstm+tree-order, lstm+lp:weights=1e-4:exponents=0.5.
