@@ -21,7 +21,7 @@ from treering.records import TaskInfo
 from treering.tasks.abstract import NOT_ASKED
 
 if TYPE_CHECKING:
-    from treering.tasks.text import StreamVocabulary, Vocabulary
+    from treering.cli.models import AnyVocabulary
 
 PROPERTY = "treering"
 """Where an exported file keeps what its numbers mean."""
@@ -148,7 +148,7 @@ class Respondent:
     """A model with what its numbers mean."""
 
     task: TaskInfo
-    vocabulary: "Vocabulary | StreamVocabulary | None"
+    vocabulary: "AnyVocabulary | None"
     network: Network
 
     @torch.no_grad()

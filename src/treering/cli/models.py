@@ -16,7 +16,10 @@ from treering.tasks import GeneratedTask
 from treering.training import restore
 
 if TYPE_CHECKING:
+    from treering.tasks.listops import ListOpsVocabulary
     from treering.tasks.text import StreamVocabulary, Vocabulary
+
+    AnyVocabulary = ListOpsVocabulary | StreamVocabulary | Vocabulary
 
 Model = Classifier | LanguageModel | Tagger | Transducer
 VOCABULARY = "vocabulary.json"
@@ -36,7 +39,7 @@ class LoadedRun:
 
     record: Record
     model: Model
-    vocabulary: "Vocabulary | StreamVocabulary | None"
+    vocabulary: "AnyVocabulary | None"
 
 
 def build_model(
@@ -102,14 +105,17 @@ def load_run(folder: Path) -> LoadedRun:
     return LoadedRun(record, model.eval(), vocabulary)
 
 
-def read_vocabulary(
-    content: str | None, kind: str, source: str | Path
-) -> "Vocabulary | StreamVocabulary":
+def read_vocabulary(content: str | None, kind: str, source: str | Path) -> "AnyVocabulary":
     """The vocabulary of a kind of task from its JSON text; `source` is named in a UserError."""
+    from treering.tasks.listops import ListOpsVocabulary
     from treering.tasks.text import StreamVocabulary, Vocabulary
 
-    reader = StreamVocabulary if kind == "stream" else Vocabulary
-    return reader.from_json(content or "", str(source))
+    content = content or ""
+    if ListOpsVocabulary.wrote(content):
+        reader = ListOpsVocabulary
+    else:
+        reader = StreamVocabulary if kind == "stream" else Vocabulary
+    return reader.from_json(content, str(source))
 
 
 def _text(path: Path) -> str:

@@ -14,11 +14,13 @@ from treering.tasks import GeneratedTask
 
 if TYPE_CHECKING:
     # They pull in tokenizers, for which generated tasks should not wait.
+    from treering.tasks.listops import ListOpsTask
     from treering.tasks.text import TextStreamTask, TextTask
 
-    NamedTask = GeneratedTask | TextTask | TextStreamTask
+    NamedTask = GeneratedTask | ListOpsTask | TextTask | TextStreamTask
 
 DATASETS = {"r8": presets.R8, "fine-foods": presets.FINE_FOODS, "imdb": presets.IMDB}
+EXPRESSIONS = ("listops",)
 STREAMS = ("tinyshakespeare", "wikitext2")
 FILES = "the path of a CSV, TSV, JSONL or .txt file"
 
@@ -42,6 +44,12 @@ GENERATED = TaskKind(
     ("epochs", "truncate"),
 )
 CLASSIFICATION = TaskKind("a data set", ("unit",), (), ("truncate", *_LENGTHS))
+NESTED = TaskKind(
+    "a task of expressions",
+    ("text", "label", "test", "unit", "min_tokens", "max_words"),
+    (),
+    ("truncate", *_LENGTHS),
+)
 STREAM = TaskKind("a continuous text", ("text", "label", "max_tokens", "min_tokens"), (), _LENGTHS)
 
 
@@ -51,6 +59,8 @@ def kind_of(word: str) -> tuple[TaskKind, dict[str, Any]]:
         return GENERATED, presets.GENERATED
     if word in DATASETS:
         return CLASSIFICATION, DATASETS[word]
+    if word in EXPRESSIONS:
+        return NESTED, presets.LISTOPS
     if word in STREAMS:
         return STREAM, presets.WIKITEXT2 if word == "wikitext2" else presets.TEXT
     _check_file(word)
@@ -77,6 +87,10 @@ def load(word: str, kind: TaskKind, options: TaskOptions) -> "NamedTask":
     """The task itself, from options completed by its preset."""
     if kind is GENERATED:
         return tasks.get(word)
+    if kind is NESTED:
+        from treering.tasks.listops import load_listops
+
+        return load_listops(max_tokens=options.max_tokens)
     from treering.tasks import text
 
     if kind is STREAM:
@@ -115,7 +129,7 @@ def _check_file(word: str) -> None:
     except OSError as error:
         if path.suffix or len(path.parts) > 1:
             raise UserError(f"cannot read {word}: {error.strerror}; give {FILES}") from None
-        known = [*tasks.all_names(), *DATASETS, *STREAMS]
+        known = [*tasks.all_names(), *DATASETS, *EXPRESSIONS, *STREAMS]
         raise UserError(f"{nearest(word, known, 'task')}; or {FILES}") from None
     if folder:
         raise UserError(f"{word!r} is a folder; give {FILES}, or a task of `treering list`")

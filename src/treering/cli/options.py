@@ -77,7 +77,7 @@ class TaskOptions:
     unit: Literal["character", "word"] | None = None
     """What a language model of a .txt file reads and predicts; characters without it."""
     max_tokens: Annotated[Whole | None, _by_task("max_tokens")] = None
-    """Words kept of each text."""
+    """Words kept of each text; of listops, tokens of the longest expression trained on."""
     min_tokens: Whole | None = None
     """Repeat a text of fewer words until it has so many; without it texts are as they are."""
     max_words: Annotated[Whole | None, _by_task("max_words")] = None
