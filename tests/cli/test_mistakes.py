@@ -44,6 +44,10 @@ GOOD = "review,stars\n" + "".join(
         (["parity_check", "--device=meta"], ["device 'meta' cannot be used", "--device"]),
         (["parity_check", "--device="], ["device '' cannot be used", "--device"]),
         (["r8", "--text=a"], ["--text", "r8"]),
+        (["imdb", "--test=a"], ["--test", "imdb"]),
+        (["fine-foods"], ["no amazon_fine_foods/reviews.csv", "snap/amazon-fine-food-reviews"]),
+        (["parity_check", "--min-tokens=9"], ["--min-tokens", "a generated task"]),
+        (["parity_check", "--bucket=9"], ["--bucket", "a generated task"]),
     ],
 )
 def test_mistakes_in_what_is_trained(
