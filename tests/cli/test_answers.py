@@ -81,6 +81,21 @@ class TestPredict:
         assert first["probabilities"].keys() == {"good", "bad"}
         assert last["probability"] == max(last["probabilities"].values())
 
+    def test_a_short_line_is_repeated_as_in_training(self, call: Call, folder: Path, feed: Feed):
+        write_reviews(folder / "reviews.csv", reviews(60))
+        sizes = ["--min-tokens=20", "--max-tokens=20"]
+        words = [*COLUMNS, *FAST_TEXT, *sizes, "--bucket=2", "--layer=gru"]
+        place = trained(call, "reviews.csv", *words)
+        feed("The film was lovely\n")
+        (answer,) = map(json.loads, call("predict", place, "--json").out.splitlines())
+        run = load_run(folder / place)
+        assert run.record.task.min_tokens == 20
+        assert run.record.settings["bucket"] == 2
+        ids = run.vocabulary.encode(["The film was lovely"])[0] * 5  # type: ignore[union-attr]
+        with torch.no_grad():
+            chances = run.model(torch.tensor([ids])).softmax(-1).flatten()
+        assert [*answer["probabilities"].values()] == pytest.approx(chances.tolist())
+
     def test_lines_are_answered_as_they_come(
         self, classifier: str, call: Call, monkeypatch: pytest.MonkeyPatch
     ):

@@ -50,6 +50,10 @@ GOOD = "review,stars\n" + "".join(
             ["must not see later tokens", "bidirectional=False (in 'lstm:bidirectional=true')"],
         ),
         (["mqar", "--layer=gru+tree-order"], ["in tree order does", "(in 'gru+tree-order')"]),
+        (["imdb", "--test=a"], ["--test", "imdb"]),
+        (["fine-foods"], ["no amazon_fine_foods/reviews.csv", "snap/amazon-fine-food-reviews"]),
+        (["parity_check", "--min-tokens=9"], ["--min-tokens", "a generated task"]),
+        (["parity_check", "--bucket=9"], ["--bucket", "a generated task"]),
     ],
 )
 def test_mistakes_in_what_is_trained(

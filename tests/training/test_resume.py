@@ -19,7 +19,7 @@ from treering.records import STEP_PARTS, Record
 from treering.training import Interrupted, fit, restore
 from treering.training import checkpoint as checkpoints
 
-CASES = ("generated", "growing", "dataset", "stream", "tree")
+CASES = ("generated", "growing", "dataset", "buckets", "stream", "tree")
 
 
 class Outcome(NamedTuple):
@@ -45,11 +45,13 @@ def train(parity, dataset, stream, tagger, follower, small, blank, learned_penal
             task = stream()
             model = follower(task, dropout=0.4, seed=seed)
         else:
-            task = dataset() if case == "dataset" else parity
+            task = dataset() if case in ("dataset", "buckets") else parity
             model = tagger(task, dropout=0.4, seed=seed)
         penalty = learned_penalty(model.head)
-        if case in ("dataset", "stream", "tree"):
+        if case in ("dataset", "buckets", "stream", "tree"):
             given = {"epochs": 3, "log_every": 4, "truncate": 5}
+            if case == "buckets":
+                given["bucket"] = 2
         else:
             given = {"validation_every": 7, "select": "best validation"}
             if case == "growing":

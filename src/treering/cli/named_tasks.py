@@ -41,7 +41,7 @@ GENERATED = TaskKind(
     "a generated task",
     ("text", "label", "test", "unit", "max_tokens", "min_tokens", "max_words"),
     ("embedding_size",),
-    ("epochs", "truncate"),
+    ("epochs", "bucket", "truncate"),
 )
 CLASSIFICATION = TaskKind("a data set", ("unit",), (), ("truncate", *_LENGTHS))
 NESTED = TaskKind(
@@ -50,7 +50,9 @@ NESTED = TaskKind(
     (),
     ("truncate", *_LENGTHS),
 )
-STREAM = TaskKind("a continuous text", ("text", "label", "max_tokens", "min_tokens"), (), _LENGTHS)
+STREAM = TaskKind(
+    "a continuous text", ("text", "label", "max_tokens", "min_tokens"), (), ("bucket", *_LENGTHS)
+)
 
 
 def kind_of(word: str) -> tuple[TaskKind, dict[str, Any]]:

@@ -107,6 +107,9 @@ class TrainingOptions:
     """Passes over the training data."""
     batch_size: Annotated[Whole | None, _by_task("batch_size")] = None
     """Sequences in one update; of a continuous text, how many parallel streams it is cut into."""
+    bucket: Annotated[Whole | None, _by_task("bucket")] = None
+    """Of a data set: draw so many batches together, sort them by length and cut them again, so that
+    little is padding; without it rows come in random order."""
     truncate: Annotated[Whole | None, _by_task("truncate")] = None
     """Tokens of each stream in one update; the state is carried on to the next, gradients are
     not."""

@@ -37,6 +37,7 @@ IMDB: dict[str, Any] = {
     "hidden_size": 128,
     "epochs": 5,
     "batch_size": 64,
+    "bucket": 20,
     "learning_rate": 1e-3,
     "clip": 1.0,
 }

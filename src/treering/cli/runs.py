@@ -127,7 +127,7 @@ def _settings(task: "NamedTask", options: TrainingOptions) -> Settings:
         assert options.truncate is not None
         return Settings(**common, truncate=options.truncate, log_every=20)
     if isinstance(task, DatasetTask):
-        return Settings(**common, log_every=20)
+        return Settings(**common, bucket=options.bucket, log_every=20)
     longest, tested = options.train_length or 0, options.test_length or 0
     if tested <= longest:
         raise UserError(

@@ -64,13 +64,17 @@ class GeneratedBatches:
 class DatasetBatches:
     """A data set's training split in a new random order every epoch; the last batch may be short.
 
+    With `bucket`, the rows of that many batches at a time are sorted by length and cut into batches
+    again; then the full batches are shuffled.
+
     Raises:
         UserError: the training split is empty.
     """
 
-    def __init__(self, task: DatasetTask, batch: int, seed: int) -> None:
+    def __init__(self, task: DatasetTask, batch: int, seed: int, bucket: int | None = None) -> None:
         self._task = task
         self._batch = batch
+        self._bucket = bucket
         self._rows = task.train.labels.shape[0]
         if self._rows == 0:
             raise UserError(f"{task.name}: the training split has no rows; give it some")
@@ -83,7 +87,20 @@ class DatasetBatches:
         # The state before the draw is what a checkpoint keeps: it gives the whole order again.
         self._before = self._generator.get_state()
         self._order = torch.randperm(self._rows, generator=self._generator)
+        if self._bucket is not None:
+            self._order = self._sorted(self._order, self._bucket * self._batch)
         self._taken = 0
+
+    def _sorted(self, order: Tensor, window: int) -> Tensor:
+        lengths = self._task.train.lengths
+        order = torch.cat(
+            [rows[lengths[rows].argsort(stable=True)] for rows in order.split(window)]
+        )
+        # The short batch stays the last: `next` cuts the order where the count of rows says.
+        full = self._rows // self._batch
+        batches = order[: full * self._batch].view(full, self._batch)
+        shuffled = batches[torch.randperm(full, generator=self._generator)]
+        return torch.cat((shuffled.flatten(), order[full * self._batch :]))
 
     @property
     def epoch(self) -> int | None:

@@ -161,10 +161,15 @@ def evaluate_split(
     split: Split,
     *,
     batch: int = 128,
+    by_length: bool = False,
     device: str | torch.device = "cpu",
     before_batch: Callable[[], None] | None = None,
 ) -> float:
     """Fraction of a split's counted positions (of its rows, in classification) that are right.
+
+    Args:
+        by_length: Take rows of similar length together, which changes nothing but rounding and the
+            time taken.
 
     Raises:
         UserError: the split is empty.
@@ -173,12 +178,12 @@ def evaluate_split(
     total = split.labels.shape[0]
     if total == 0:
         raise UserError(f"{task.name}: a split without rows cannot be evaluated; give it some")
+    order = split.lengths.argsort(stable=True) if by_length else torch.arange(total)
     right = counted = 0
     with _judged(model, device):
-        for start in range(0, total, batch):
+        for rows in order.split(batch):
             if before_batch is not None:
                 before_batch()
-            rows = torch.arange(start, min(start + batch, total))
             drawn = to_device(task.batch(split, rows), device)
             hits = (predict(model, drawn).argmax(-1) == drawn.targets) & drawn.mask
             right += int(hits.sum())

@@ -137,7 +137,7 @@ class Dataset(Kind[DatasetTask]):
     """Splits of a data set."""
 
     def batches(self, seed: int) -> BatchSource:
-        return DatasetBatches(self.task, self.settings.batch_size, seed)
+        return DatasetBatches(self.task, self.settings.batch_size, seed, self.settings.bucket)
 
     def validate(self) -> float:
         return evaluate_split(
@@ -145,6 +145,7 @@ class Dataset(Kind[DatasetTask]):
             self.task,
             self.task.validation,
             batch=self.settings.batch_size,
+            by_length=self.settings.bucket is not None,
             device=self.device,
         )
 
@@ -154,6 +155,7 @@ class Dataset(Kind[DatasetTask]):
             self.task,
             self.task.test,
             batch=self.settings.batch_size,
+            by_length=self.settings.bucket is not None,
             device=self.device,
             before_batch=lambda: listen("evaluating on the test split"),
         )

@@ -6,7 +6,16 @@ everything here is plain data, frozen, and written as JSON without loss.
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from treering._errors import UserError
 from treering.records import ACCURACY
@@ -14,6 +23,9 @@ from treering.tasks.abstract import DatasetTask, StreamTask, Task
 
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Selection = Literal["last", "best validation"]
+
+ADDED = ("bucket",)
+"""Settings that the first runs did not have."""
 
 
 class _Part(BaseModel):
@@ -131,6 +143,10 @@ class Settings(_Part):
     """Passes over a data set or a stream. A generated task is endless and has none."""
     batch_size: PositiveInt = 128
     """Sequences in one update; of a stream, how many parallel streams it is cut into."""
+    bucket: PositiveInt | None = None
+    """For data sets only: so many batches are drawn together, sorted by length, cut again, and
+    come in random order. Rows of a batch are then about equally long, and few positions are
+    padding; but they are no longer independent draws. None: rows in random order."""
     truncate: PositiveInt = 64
     """For streams only: tokens of each stream in one update. The state is carried on to the next
     one, gradients are not."""
@@ -158,6 +174,15 @@ class Settings(_Part):
     whatever else the task's score is."""
     stop_checks: PositiveInt = 3
 
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without later additions at their defaults: what an earlier run is named by stays."""
+        return {
+            name: value
+            for name, value in dump(self).items()
+            if name not in ADDED or getattr(self, name) != type(self).model_fields[name].default
+        }
+
     @model_validator(mode="after")
     def _one_duration(self) -> Self:
         if (self.steps is None) == (self.epochs is None):
@@ -176,6 +201,11 @@ def completed(settings: Settings, task: Task) -> Settings:
         raise UserError(
             f"stop_at = {settings.stop_at:g} is above 1, and {task.name} is judged by accuracy;"
             " write at most 1"
+        )
+    if settings.bucket is not None and not isinstance(task, DatasetTask):
+        raise UserError(
+            f"bucket = {settings.bucket} sorts rows of a data set, and {task.name} is none; leave"
+            " it out"
         )
     if isinstance(task, DatasetTask | StreamTask):
         return settings.model_copy(update={"select": settings.select or "best validation"})

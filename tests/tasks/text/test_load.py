@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from treering._errors import UserError
 from treering.tasks.abstract import DatasetTask, Split
-from treering.tasks.text import TextTask, load_file
-from treering.tasks.text.dataset import hold_out, same_text_key
+from treering.tasks.text import TextTask, Vocabulary, load_file
+from treering.tasks.text.dataset import encode, hold_out, same_text_key
 from treering.tasks.text.files import Rows
 
 
@@ -87,6 +87,38 @@ def test_truncation_keeps_the_first_words(tmp_path: Path):
     task = load(table(tmp_path / "a.csv", rows), max_tokens=3)
     assert set(texts_of(task, task.train)) == {"a b c"}
     assert set(task.train.lengths.tolist()) == {3}
+
+
+@given(
+    words=st.lists(st.integers(2, 9), min_size=1, max_size=12),
+    limits=st.tuples(st.integers(1, 15), st.integers(1, 15)).map(sorted),
+)
+def test_a_short_text_is_repeated_and_its_last_copy_cut(words: list[int], limits: list[int]):
+    fewest, most = limits
+    vocabulary = Vocabulary([f"w{number}" for number in range(2, 10)])
+    text = " ".join(f"w{number}" for number in words)
+    tokens, lengths = encode(vocabulary, [text, "w2"], most, fewest)
+    kept = words[:most]
+    size = max(fewest, len(kept))
+    assert lengths.tolist() == [size, fewest]
+    assert tokens[0, :size].tolist() == [kept[place % len(kept)] for place in range(size)]
+    assert not tokens[0, size:].any()
+
+
+def test_fewest_words(tmp_path: Path):
+    path = table(tmp_path / "a.csv", LONG)
+    task = load(path, min_tokens=5, max_tokens=5)
+    assert set(task.train.lengths.tolist()) == {5}
+    first = texts_of(task, task.train)[0].split()
+    assert first == [*first[:2], *first[:2], first[0]]
+    tokens, lengths = task.encode(["common", "common unheard"])
+    assert (tokens.tolist(), lengths.tolist()) == ([[2, 2, 2, 2, 2], [2, 1, 2, 1, 2]], [5, 5])
+    with pytest.raises(UserError, match=r"min_tokens is 6; .* from 1 to max_tokens, 5"):
+        load(path, min_tokens=6, max_tokens=5)
+    with pytest.raises(UserError, match="min_tokens is 0"):
+        load(path, min_tokens=0)
+    with pytest.raises(UserError, match=r"text 0 \(' '\) has no words"):
+        task.encode([" "])
 
 
 def test_batches_are_trimmed(tmp_path: Path):

@@ -4,9 +4,7 @@ import gzip
 import hashlib
 import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 import torch
@@ -14,61 +12,25 @@ import torch
 from treering._errors import UserError
 from treering.tasks.text import load_r8, locate, r8
 
+from .conftest import Server, serving
+
 LABELS = ("acq", "earn", "trade")
 TRAIN = "\n".join(f"{LABELS[i % 3]}\tdoc{i} the {LABELS[i % 3]} word" for i in range(60))
 TEST = "earn\tdoc1 the earn word\nearn\tnew the\nacq\tthe\ntrade\tdoc2 the trade word"
 FILES = {"train.txt": TRAIN.encode(), "test.txt": TEST.encode()}
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache folder, and no TREERING_DATA of the machine's own."""
-    folder = tmp_path / "cache"
-    monkeypatch.setattr(locate, "cache_folder", lambda: folder)
-    monkeypatch.delenv(locate.VARIABLE, raising=False)
-    return folder
-
-
-class Server:
-    """Serves FILES; `spoil` changes what is sent and may cut it short."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.spoil = lambda body: (body, len(body))
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                server.asked.append(self.path)
-                name = self.path.removeprefix("/")
-                if name not in FILES:
-                    self.send_error(404)
-                    return
-                body, announced = server.spoil(FILES[name])
-                self.send_response(200)
-                self.send_header("Content-Length", str(announced))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Stay silent; the default writes to stderr, which the tests look at."""
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self.http.server_port}/"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    served = Server()
-    thread = Thread(target=served.http.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    monkeypatch.setattr(r8, "ADDRESS", served.address)
-    monkeypatch.setattr(r8, "SHA256", {n: hashlib.sha256(b).hexdigest() for n, b in FILES.items()})
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    yield served
-    served.http.shutdown()
-    served.http.server_close()
-    thread.join()
+    with serving(FILES) as served:
+        monkeypatch.setattr(r8, "ADDRESS", served.address)
+        digests = {name: hashlib.sha256(body).hexdigest() for name, body in FILES.items()}
+        monkeypatch.setattr(r8, "SHA256", digests)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        yield served
 
 
 def put(folder: Path, *, packed: bool) -> Path:

@@ -6,9 +6,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.normalizers import NFC, Lowercase
+from tokenizers.normalizers import Sequence as Normalizers
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.trainers import WordLevelTrainer
 
 from treering._errors import UserError
 from treering.tasks.text import Vocabulary
+from treering.tasks.text.vocabulary import words_of
 
 TEXTS = ["b a c", "a B c!", "A d"]
 
@@ -53,6 +60,28 @@ def test_order_of_texts_does_not_matter_and_json_keeps_all(texts: list[str], ran
     assert again.words == vocabulary.words
     assert again.encode(texts) == vocabulary.encode(texts)
     assert all(min(ids, default=2) >= 2 for ids in vocabulary.encode(texts))
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_plain_ascii_is_cut_as_the_tokenizers_library_cuts_it(text: str):
+    normal = Normalizers([NFC(), Lowercase()]).normalize_str(text)
+    assert words_of(text) == [word for word, _ in Whitespace().pre_tokenize_str(normal)]
+
+
+@given(st.lists(st.text(), max_size=20))
+def test_the_order_of_words_is_that_of_the_tokenizers_library(texts: list[str]):
+    library = Tokenizer(WordLevel({}, unk_token="[UNK]"))
+    library.normalizer = Normalizers([NFC(), Lowercase()])
+    library.pre_tokenizer = Whitespace()
+    trainer = WordLevelTrainer(
+        vocab_size=2**31, min_frequency=1, special_tokens=[], show_progress=False
+    )
+    library.train_from_iterator(texts, trainer)
+    ids = library.get_vocab()
+    vocabulary = Vocabulary.of_texts(texts)
+    assert list(vocabulary.words) == sorted(ids, key=ids.__getitem__)
+    encodings = library.encode_batch_fast(texts)
+    assert vocabulary.encode(texts) == [[i + 2 for i in found.ids] for found in encodings]
 
 
 def test_save_and_load(tmp_path: Path):
