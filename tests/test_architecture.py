@@ -42,7 +42,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"tasks.abstract", "records"},
     "bench": {"layers", "dispatch", "schedules", "cells.abstract", "tasks", "records"}
     | {"kernels.native.library"},
-    "report": {"records", "bench.record"},
+    "inspect": {"layers", "models", "schedules", "cells.abstract", "dispatch", "tasks", "records"}
+    | {"training.seeds"},
+    "report": {"records", "bench.record", "inspect.record"},
     "__init__": {
         "export",
         "layers",
@@ -74,6 +76,7 @@ OUTSIDE: dict[str, set[str]] = {
     "models": {"torch"},
     "records": {"pydantic", "numpy", "psutil"},
     "bench": {"torch", "pydantic", "numpy", "psutil"},
+    "inspect": {"torch", "pydantic"},
     "report": {"pydantic", "jinja2", "markupsafe", "matplotlib", "numpy", "rich"},
 }
 NO_PLACE_FOR = {"utils", "util", "common", "helpers", "helper", "misc", "tools", "base"}

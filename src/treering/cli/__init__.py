@@ -18,6 +18,7 @@ COMMANDS = {
     "list": "List the layers and the tasks.",
     "train": "Train one layer on one task, or go on training it.",
     "compare": "Train several layers on one task over several seeds: a table and a report.",
+    "inspect": "Look into trained runs: gradients, gates, memory, brackets, probes; a page.",
     "predict": "Answer each line of a file or of standard input with one line.",
     "export": "Write the model of a run as an ONNX file, in int8 if wanted.",
     "bench": "Measure time and memory beside peers, correctness first: a table and a page.",
