@@ -42,7 +42,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"tasks.abstract", "records"},
     "bench": {"layers", "dispatch", "schedules", "cells.abstract", "tasks", "records"}
     | {"kernels.native.library"},
-    "report": {"records", "bench.record"},
+    "inspect": {"layers", "models", "schedules", "cells.abstract", "dispatch", "tasks", "records"}
+    | {"training.seeds"},
+    "report": {"records", "bench.record", "inspect.record"},
     "experiments": {"records", "report"},
     "__init__": {
         "export",
@@ -75,6 +77,7 @@ OUTSIDE: dict[str, set[str]] = {
     "models": {"torch"},
     "records": {"pydantic", "numpy", "psutil"},
     "bench": {"torch", "pydantic", "numpy", "psutil"},
+    "inspect": {"torch", "pydantic"},
     "report": {"pydantic", "jinja2", "markupsafe", "matplotlib", "numpy", "rich"},
     "experiments": {"pydantic"},
 }

@@ -19,6 +19,7 @@ COMMANDS = {
     "train": "Train one layer on one task, or go on training it.",
     "compare": "Train several layers on one task over several seeds: a table and a report.",
     "reproduce": "Run a paper's experiments and say which of its claims hold.",
+    "inspect": "Look into trained runs: gradients, gates, memory, brackets, probes; a page.",
     "predict": "Answer each line of a file or of standard input with one line.",
     "export": "Write the model of a run as an ONNX file, in int8 if wanted.",
     "bench": "Measure time and memory beside peers, correctness first: a table and a page.",

@@ -1,0 +1,141 @@
+"""In which order a layer reads the tokens of an example, and what it makes of them.
+
+For a layer that merges: the tree of the whole sequence, node by node. For any other the state
+after each token read, and how far the token has moved it.
+
+Legend: B batch, T time, I input, H hidden.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from treering._types import State, Weights, map_tensors
+from treering.cells.abstract import MergeCell
+from treering.inspect.record import Node, Reading, significant
+from treering.inspect.subject import (
+    AnyBatch,
+    NotAvailableError,
+    entering,
+    layer_of,
+    names_of,
+    recurrent_of,
+    steps_of,
+    valid_tokens,
+)
+from treering.layers import Recurrent, Reordered
+from treering.schedules.tree import Tree
+from treering.schedules.tree.shift_reduce import Program, program, random_ranks
+
+
+@torch.no_grad()
+def readings(model: nn.Module, batch: AnyBatch, words: Sequence[str]) -> list[Reading]:
+    """One for each sequence and direction of the first layer, the one that reads tokens.
+
+    words: the text of each token id, the empty token that a Transducer adds last.
+
+    Errors: NotAvailableError for no recurrence, or a schedule whose order is not known here.
+    Cost: one forward pass; of a tree one merge at a time, as many as tokens.
+    """
+    recurrent, layer = recurrent_of(model), layer_of(model)
+    x = entering(model, batch)
+    valid = valid_tokens(x, batch)
+    order = torch.arange(x.shape[1]).expand_as(valid)
+    if isinstance(layer, Reordered):
+        x, steps = layer.reorder(x, batch.lengths)
+        order = steps.t()
+    found = []
+    for row in range(len(x)):
+        size = int(valid[row].sum())
+        ids: list[int] = batch.inputs[row].tolist()
+        texts = [words[i] for i in ids] + [words[-1]] * (x.shape[1] - len(ids))
+        for direction, name in enumerate(names_of(recurrent)[: recurrent.num_directions]):
+            places = order[row, :size]
+            tokens = x[row, :size].unsqueeze(1)
+            if direction:
+                places, tokens = places.flip(0), tokens.flip(0)
+            if isinstance(recurrent.cell, MergeCell):
+                nodes = _tree(recurrent, direction, tokens)
+            else:
+                nodes = _steps(model, batch, row, direction, size)
+            found.append(
+                Reading(
+                    layer=name,
+                    tokens=tuple(texts[:size]),
+                    order=tuple(places.tolist()),
+                    nodes=tuple(nodes),
+                )
+            )
+    return found
+
+
+def _tree(recurrent: Recurrent, direction: int, x: Tensor) -> list[Node]:
+    """The tree over x (T, 1, I), merged one pair at a time."""
+    cell, weights = recurrent.cell, recurrent.weights(0, direction)
+    assert isinstance(cell, MergeCell)
+    plan = bracket(recurrent, len(x))
+    return tree_nodes(cell, weights, x, plan)
+
+
+def bracket(recurrent: Recurrent, size: int) -> Program:
+    """The merges of a sequence of `size` tokens under the layer's schedule.
+
+    Errors: NotAvailableError for a schedule other than a tree in one process.
+    """
+    schedule = Tree() if recurrent.schedule is None else recurrent.schedule
+    if not isinstance(schedule, Tree) or schedule.group is not None:
+        raise NotAvailableError(f"the order of merges under {schedule} is not known here")
+    ranks = {
+        "left": float,
+        # The number of times that two divides t.
+        "balanced": lambda t: (t & -t).bit_length(),
+        "random": random_ranks(schedule.seed),
+    }
+    return program(ranks[schedule.bracket], 0, size)
+
+
+def tree_nodes(cell: MergeCell, weights: Weights, x: Tensor, plan: Program) -> list[Node]:
+    """The nodes below the last state of a plan over x (T, 1, I), tokens first, in their order."""
+    T = len(x)
+    leaves = cell.leaf(weights, x)
+    states: list[State] = [map_tensors(lambda f, t=t: f[t], leaves) for t in range(T)]
+    spans = [(t, 1) for t in range(T)]
+    for left, right in plan.merges:
+        states.append(cell.merge(weights, states[left], states[right]))
+        spans.append((spans[left][0], spans[left][1] + spans[right][1]))
+    needed, waiting = set(range(T)), [plan.states[-1]]
+    while waiting:
+        node = waiting.pop()
+        needed.add(node)
+        waiting += plan.merges[node - T] if node >= T else ()
+    number = {node: place for place, node in enumerate(sorted(needed))}
+    found = []
+    for node in sorted(needed):
+        h: Tensor = states[node][0]
+        left, right = plan.merges[node - T] if node >= T else (None, None)
+        moved = h if left is None else h - states[left][0]
+        found.append(
+            Node(
+                start=spans[node][0],
+                size=spans[node][1],
+                left=None if left is None else number[left],
+                right=None if right is None else number[right],
+                norm=significant(h.norm().item()),
+                change=significant(moved.norm().item()),
+            )
+        )
+    return found
+
+
+def _steps(model: nn.Module, batch: AnyBatch, row: int, direction: int, size: int) -> list[Node]:
+    """The state after each token that a step or affine cell reads, and how far it moved."""
+    h = steps_of(model, batch).inner.state[0][direction, row, :size]
+    if direction:
+        h = h.flip(0)
+    before = torch.cat((torch.zeros_like(h[:1]), h[:-1]))
+    norms, changes = h.norm(dim=-1).tolist(), (h - before).norm(dim=-1).tolist()
+    return [
+        Node(start=0, size=k + 1, norm=significant(norm), change=significant(change))
+        for k, (norm, change) in enumerate(zip(norms, changes, strict=True))
+    ]
