@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 import treering as tr
 from treering._errors import UserError
+from treering.layers import Recurrent
 from treering.models import LanguageModel
 from treering.tasks.abstract import StreamTask
 from treering.training import Settings, fit
@@ -52,6 +53,8 @@ def streams_by_hand(task: StreamTask, batch: int) -> tuple[Tensor, Tensor]:
 def test_an_update_is_the_unrolled_computation_detached_at_the_cut(name, stream):
     """The reference reads everything up to the piece in one graph, token by token."""
     task, model = stream(), language_model(name, num_layers=2)
+    layer = model.layer
+    assert isinstance(layer, Recurrent)
     learnt = kind(model, task, truncate=5)
     inputs, targets = streams_by_hand(task, 4)
     for cut in range(0, 24, 5):
@@ -65,7 +68,7 @@ def test_an_update_is_the_unrolled_computation_detached_at_the_cut(name, stream)
         for t in range(min(cut + 5, 24)):
             if t == cut:
                 state = tr.detach(state)
-            y, state = model.layer.step(model.embedding(inputs[:, t]), state)
+            y, state = layer.step(model.embedding(inputs[:, t]), state)
             logits.append(model.head(y))
         piece = slice(cut, cut + 5)
         expected = F.cross_entropy(

@@ -82,7 +82,7 @@ class PRLSTMCell(MergeCell):
 
     def parameters(self, input_size: int) -> dict[str, ParameterSpec]:
         H = self.hidden_size
-        maps = {"leaf": (input_size, LEAF_GATES)}
+        maps: dict[str, tuple[int, tuple[str, ...]]] = {"leaf": (input_size, LEAF_GATES)}
         if self.merging != "sum":
             maps["merge"] = (2 * H, MERGE_GATES if self.merging == "gated" else STATE_FIELDS)
         maps |= {f"refine{r}": (H, REFINE_GATES) for r in range(self.refinements)}

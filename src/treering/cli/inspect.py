@@ -190,12 +190,15 @@ def _length(task: Task, records: Sequence[Record], given: int | None) -> int | N
 
 def _words(run: LoadedRun) -> Sequence[str]:
     """The text of each token id."""
+    from treering.tasks.listops import ListOpsVocabulary
     from treering.tasks.text import StreamVocabulary
 
     if run.vocabulary is None:
         return tasks.get(run.record.task.name).symbols
     if isinstance(run.vocabulary, StreamVocabulary):
         return run.vocabulary.tokens
+    if isinstance(run.vocabulary, ListOpsVocabulary):
+        return ("[PAD]", *run.vocabulary.ids)
     return ("[PAD]", "[UNK]", *run.vocabulary.words)
 
 

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from treering import experiments, report
 from treering.cli.estimates import estimate_seconds
-from treering.cli.named_tasks import CLASSIFICATION, GENERATED, STREAM, kind_of
+from treering.cli.named_tasks import CLASSIFICATION, GENERATED, NESTED, STREAM, kind_of
 from treering.cli.options import (
     Flag,
     ModelOptions,
@@ -30,7 +30,10 @@ TINY = {"hidden_size": 4, "batch_size": 8}
 SMOKE: Mapping[str, Mapping[str, Any]] = {
     GENERATED.name: TINY
     | {"steps": 2, "train_length": 6, "test_length": 12, "test_every": 3, "test_samples": 8},
-    CLASSIFICATION.name: TINY | {"steps": 2, "embedding_size": 4, "max_tokens": 12},
+    **dict.fromkeys(
+        (CLASSIFICATION.name, NESTED.name),
+        TINY | {"steps": 2, "embedding_size": 4, "max_tokens": 12},
+    ),
     STREAM.name: TINY | {"steps": 2, "embedding_size": 4, "truncate": 8},
 }
 """What the budget `smoke` puts in place of an experiment's own options: seconds, no result."""

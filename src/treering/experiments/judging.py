@@ -30,6 +30,23 @@ def reaches(task: str, layer: str, least: float, *, best: bool = False, variant:
     return judge
 
 
+def reaches_at(task: str, layer: str, length: int, least: float) -> Judge:
+    """Reproduced if the mean over seeds at one sequence length is at least `least`."""
+
+    def judge(outcome: Outcome) -> Finding:
+        row = outcome.find(task, layer)
+        found = [entry for entry in row.by_length if entry.length == length] if row else []
+        if not found or row is None:
+            return NOT_RUN
+        text = wording.number(found[0].accuracy, row.measure)
+        seeds = f" ({len(row.seeds)} seeds)" if len(row.seeds) > 1 else ""
+        return Finding(
+            "reproduced" if found[0].accuracy >= least else "not reproduced", text + seeds
+        )
+
+    return judge
+
+
 def all_reach(tasks: Sequence[str], layer: str, least: float, variant: str = "") -> Judge:
     """Reproduced if the mean over seeds is at least `least` on every one of the tasks."""
 

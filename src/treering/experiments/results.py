@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
-from treering.experiments.abstract import OPEN, Budget, Experiment, Verdict
+from treering.experiments.abstract import OPEN, Experiment, Verdict
 from treering.experiments.outcome import Outcome, Row
 from treering.report import wording
 from treering.report.claims import CLAIM_HEADINGS, JudgedClaim
@@ -16,7 +16,7 @@ ANSWERS = {"reproduced": "holds", "not reproduced": "does not hold"}
 """What verdicts are called where nothing was published that could be reproduced."""
 
 
-def place(folder: Path, name: str, budget: Budget) -> Path:
+def place(folder: Path, name: str, budget: str) -> Path:
     """Where an experiment's outcome lies: `pr-lstm/table-2.cpu.json`."""
     return folder / f"{name}.{budget}.json"
 

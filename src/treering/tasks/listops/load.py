@@ -37,13 +37,15 @@ class ListOpsTask(DatasetTask):
 
     longest: tokens of the longest expression to train on or to validate with; None: any.
     left_out: how many of those drawn are longer.
-    max_tokens: None; a part of an expression has no value, so that none is cut.
+    max_tokens, min_tokens: None; a part of an expression has no value, so that none is cut, and
+        none is lengthened.
     """
 
     vocabulary: ListOpsVocabulary
     longest: int | None
     left_out: int
     max_tokens: None = field(default=None, init=False)
+    min_tokens: None = field(default=None, init=False)
 
 
 def load_listops(

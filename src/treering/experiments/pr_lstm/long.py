@@ -1,0 +1,33 @@
+"""Our addition: trained to length 40, tested to length 10,000."""
+
+from treering.experiments.abstract import OPEN, Claim, Experiment, over
+from treering.experiments.judging import gains, reaches_at
+from treering.experiments.pr_lstm.protocol import PAPER, PAPER_SEEDS
+
+TASKS = ("parity_check", "even_pairs", "cycle_navigation")
+LAYERS = ("pr-lstm", "lstm")
+LENGTHS = {"test_length": 10_000, "test_every": 2_489}
+CPU = {"hidden_size": 64, "steps": 4_000, "learning_rate": 3e-3, "test_samples": 64}
+
+LONG = Experiment(
+    name="pr-lstm/long",
+    title="Lengths to 10,000",
+    source="our addition",
+    claims=(
+        *(
+            Claim(
+                f"{layer} is over 99% at length 9,997 ({task})",
+                OPEN,
+                reaches_at(task, layer, 9_997, 0.99),
+            )
+            for task in TASKS
+            for layer in LAYERS
+        ),
+        *(
+            Claim(f"PR-LSTM holds better than an LSTM ({task})", OPEN, gains(task, *LAYERS))
+            for task in TASKS
+        ),
+    ),
+    cpu=tuple(over(TASKS, LAYERS, 3, **CPU, **LENGTHS)),
+    paper=tuple(over(TASKS, LAYERS, PAPER_SEEDS, **{**PAPER, **LENGTHS})),
+)
