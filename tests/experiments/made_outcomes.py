@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from treering.experiments import Experiment, Outcome, Row
+from treering.experiments import Experiment, Grid, Outcome, Row
 from treering.experiments.outcome import Machine
 
 MACHINE = Machine(processor="x86_64, 2 cores", torch="2.10.0", treering="0.1.0", device="cpu")
@@ -50,6 +50,7 @@ def of_grids(experiment: Experiment, budget: str, scores: Mapping[str, float]) -
                 [scores.get(layer, 0.5) + 0.001 * (seed % 2) for seed in range(grid.seeds)],
                 task=grid.task,
                 variant=grid.variant,
+                by_length=[(length, 0.5, 8) for length in _lengths(grid)],
             )
             for grid in grids
             for layer in grid.layers
@@ -57,3 +58,9 @@ def of_grids(experiment: Experiment, budget: str, scores: Mapping[str, float]) -
         experiment=experiment.name,
         budget=budget,
     )
+
+
+def _lengths(grid: Grid) -> range:
+    """Those that a generated task is tested at, by the options or their presets."""
+    longest, every = (grid.options.get(name, 0) for name in ("test_length", "test_every"))
+    return range(41, int(longest or 500) + 1, int(every or 17))
