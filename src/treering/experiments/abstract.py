@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from treering.experiments.measures import Measure
 from treering.experiments.outcome import Outcome
 
 Budget = Literal["smoke", "cpu", "paper"]
@@ -65,6 +66,8 @@ class Experiment:
     claims: tuple[Claim, ...]
     cpu: tuple[Grid, ...]
     paper: tuple[Grid, ...]
+    measures: Mapping[str, Measure] = field(default_factory=dict)
+    """What inspections of the runs are asked, by name."""
     reading: str = ""
     """What the paper leaves open and we chose."""
     published: Mapping[tuple[str, str], float] = field(default_factory=dict)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from treering.experiments.abstract import Finding
 from treering.experiments.outcome import Outcome, Row
 from treering.report import wording
-from treering.report.statistics import Estimate
+from treering.report.statistics import Estimate, estimate
 
 SOLVED = 0.9
 """The benchmark's own word: a task is solved from this accuracy on."""
@@ -126,6 +126,45 @@ def keeps_up(task: str, layer: str, than: str, margin: float, variant: str = "")
         return Finding("not reproduced" if lost else "undecided", text)
 
     return judge
+
+
+def measures_more(task: str, layer: str, over: str, measure: str, variant: str = "") -> Judge:
+    """Reproduced if what inspections found is surely greater than for another layer."""
+
+    def judge(outcome: Outcome) -> Finding:
+        ours, theirs = outcome.find(task, layer, variant), outcome.find(task, over, variant)
+        difference = ours.minus(theirs, measure) if ours and theirs else None
+        if ours is None or theirs is None or difference is None:
+            return NOT_RUN
+        values, others = (_present(row.measured(measure)) for row in (ours, theirs))
+        text = f"{values.mean:.3g} against {others.mean:.3g}"
+        if difference.half_width is None:
+            return Finding("undecided", f"{text}, one seed")
+        text += f"; difference {difference.mean:+.3g} ± {difference.half_width:.2g}"
+        if not difference.excludes_zero:
+            return Finding("undecided", text)
+        return Finding("reproduced" if difference.mean > 0 else "not reproduced", text)
+
+    return judge
+
+
+def measures_at_least(task: str, layer: str, measure: str, least: float) -> Judge:
+    """Reproduced if the mean of what inspections found is at least `least`."""
+
+    def judge(outcome: Outcome) -> Finding:
+        row = outcome.find(task, layer)
+        found = [value for value in row.measured(measure) if value is not None] if row else []
+        if not found:
+            return NOT_RUN
+        value = estimate(found)
+        text = f"{value.mean:.3g}" + (f" ± {value.half_width:.2g}" if value.half_width else "")
+        return Finding("reproduced" if value.mean >= least else "not reproduced", text)
+
+    return judge
+
+
+def _present(values: Sequence[float | None]) -> Estimate:
+    return estimate([value for value in values if value is not None])
 
 
 def fewer_parameters(task: str, layer: str, than: str, share: float, variant: str = "") -> Judge:

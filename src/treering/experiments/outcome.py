@@ -4,7 +4,7 @@ Beside the runs' own records, which hold curves and timings, it keeps what claim
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -40,6 +40,8 @@ class Row(_Part):
     seconds: list[float]
     by_length: list[LengthScore] = []
     """Means over the seeds."""
+    measures: dict[str, list[float | None]] = {}
+    """What inspections of the runs came to, seed by seed."""
     command: str
     """Of the first seed's run."""
 
@@ -53,16 +55,39 @@ class Row(_Part):
         """Mean over seeds and its interval."""
         return estimate(self.scores)
 
-    def minus(self, other: "Row") -> Estimate | None:
-        """This row's scores minus the other's, seed by seed; None without a seed in common."""
-        theirs = dict(zip(other.seeds, other.scores, strict=True))
-        pairs = zip(self.seeds, self.scores, strict=True)
-        differences = [score - theirs[seed] for seed, score in pairs if seed in theirs]
+    def minus(self, other: "Row", measure: str | None = None) -> Estimate | None:
+        """This row's scores minus the other's, seed by seed; None without a seed in common.
+
+        measure: not of scores but of what inspections found.
+        """
+        ours, theirs = (
+            dict(
+                zip(
+                    row.seeds, row.scores if measure is None else row.measured(measure), strict=True
+                )
+            )
+            for row in (self, other)
+        )
+        differences = [
+            mine - their
+            for seed, mine in ours.items()
+            if mine is not None and (their := theirs.get(seed)) is not None
+        ]
         return estimate(differences) if differences else None
 
+    def measured(self, name: str) -> list[float | None]:
+        """What inspections found, by seed; None where there is nothing."""
+        return self.measures.get(name, [None] * len(self.seeds))
+
     @classmethod
-    def of(cls, layer: str, variant: str, records: Sequence[Record]) -> "Row":
-        """The row of one layer's finished runs."""
+    def of(
+        cls,
+        layer: str,
+        variant: str,
+        records: Sequence[Record],
+        measures: Mapping[str, list[float | None]] | None = None,
+    ) -> "Row":
+        """The row of one layer's finished runs, and what inspections of them found."""
         first = records[0]
         tested = [record.evaluation for record in records]
         evaluations = [one for one in tested if one is not None]
@@ -91,6 +116,7 @@ class Row(_Part):
                 )
                 for k, length in enumerate(lengths)
             ],
+            measures=dict(measures or {}),
             command=first.command,
         )
 
