@@ -25,7 +25,9 @@ from pydantic import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -176,12 +178,22 @@ class ModelInfo(_Part):
     embedding_size: PositiveInt | None = None
     num_layers: PositiveInt = 1
     bidirectional: bool = False
+    pooling: Literal["last", "max", "mean"] = "last"
+    """How a classifier makes one vector of a text's outputs."""
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Of a classifier's embeddings and of what its head reads; the layer's own is in `layer`."""
     parameters: NonNegativeInt
     """Of the whole model, with embedding and head."""
     layer_parameters: NonNegativeInt
     """Of the recurrent layers alone."""
     explain: str = ""
     """Which schedule and kernel ran, in words."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
+        """Without later additions at their defaults: an earlier run's identity stays its own."""
+        added = {"pooling": "last", "dropout": 0.0}
+        return {k: v for k, v in dump(self).items() if k not in added or v != added[k]}
 
 
 class Environment(_Part):

@@ -11,6 +11,7 @@ from treering import tasks
 from treering._errors import UserError
 from treering.cli.specs import LayerSpec
 from treering.models import Classifier, LanguageModel, Transducer
+from treering.models.classifier import Pooling
 from treering.records import Record
 from treering.training import restore
 
@@ -45,6 +46,8 @@ def build_model(
     classes: int,
     hidden_size: int,
     embedding_size: int | None,
+    pooling: Pooling = "last",
+    dropout: float = 0.0,
 ) -> tuple[Model, list[Callable[[], Tensor]]]:
     """The model for a task of a kind, and its penalties; parameters from torch's generator.
 
@@ -56,7 +59,7 @@ def build_model(
     if kind == "generated":
         return Transducer(layer, symbols, classes), penalties
     if kind == "dataset":
-        return Classifier(layer, symbols, width, classes), penalties
+        return Classifier(layer, symbols, width, classes, pooling, dropout), penalties
     try:
         return LanguageModel(layer, symbols, width), penalties
     except UserError as error:
@@ -86,6 +89,8 @@ def load_run(folder: Path) -> LoadedRun:
         record.task.classes,
         record.model.hidden_size,
         record.model.embedding_size,
+        record.model.pooling,
+        record.model.dropout,
     )
     restore(model, folder)
     return LoadedRun(record, model.eval(), vocabulary)

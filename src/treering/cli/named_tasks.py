@@ -38,12 +38,15 @@ class TaskKind:
 GENERATED = TaskKind(
     "a generated task",
     ("text", "label", "test", "unit", "max_tokens", "min_tokens", "max_words"),
-    ("embedding_size",),
+    ("embedding_size", "pooling", "dropout"),
     ("epochs", "bucket", "truncate"),
 )
 CLASSIFICATION = TaskKind("a data set", ("unit",), (), ("truncate", *_LENGTHS))
 STREAM = TaskKind(
-    "a continuous text", ("text", "label", "max_tokens", "min_tokens"), (), ("bucket", *_LENGTHS)
+    "a continuous text",
+    ("text", "label", "max_tokens", "min_tokens"),
+    ("pooling", "dropout"),
+    ("bucket", *_LENGTHS),
 )
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 import torch
@@ -118,6 +118,9 @@ def _settings(task: "NamedTask", options: TrainingOptions) -> Settings:
     common = {
         "batch_size": options.batch_size,
         "learning_rate": options.learning_rate,
+        "learning_rate_schedule": options.learning_rate_schedule or "constant",
+        "warmup_steps": options.warmup_steps or 0,
+        "weight_decay": options.weight_decay or 0.0,
         "clip": options.clip,
         "steps": options.steps,
         "epochs": options.epochs,
@@ -162,12 +165,18 @@ def build(protocol: Protocol, spec: LayerSpec, seed: int) -> tuple[Model, list, 
             task.output_size,
             sizes.hidden_size,
             sizes.embedding_size,
+            **_reading(sizes),
         )
     model.to(protocol.run.device)
     layer = model.layer
     width = (layer.layer if isinstance(layer, Reordered) else layer).input_size
     x = torch.zeros(2, 8, width, device=protocol.run.device)
     return model, penalties, str(explain(layer, x))
+
+
+def _reading(options: ModelOptions) -> dict[str, Any]:
+    """How a classifier reads the layer's outputs, under the names that records have for it."""
+    return {"pooling": options.pooling or "last", "dropout": options.dropout or 0.0}
 
 
 def _kind(task: "NamedTask") -> Literal["generated", "dataset", "stream"]:
@@ -183,6 +192,9 @@ def folder_of(protocol: Protocol, spec: LayerSpec, seed: int) -> Path:
         "embedding_size": protocol.model.embedding_size,
         "device": protocol.run.device,
     }
+    # Only what is not the default: runs are named as they were before there was a choice.
+    fields = ModelInfo.model_fields
+    sizes |= {k: v for k, v in _reading(protocol.model).items() if v != fields[k].default}
     name = run_id(protocol.task, spec.text, protocol.settings, seed, sizes)
     layer = "".join(c if c.isalnum() or c in "-+=._" else "_" for c in spec.text)
     return protocol.run.out / protocol.task.name / layer / f"seed{seed}-{name}"
@@ -222,6 +234,7 @@ def run_one(protocol: Protocol, spec: LayerSpec, seed: int, progress: Progress) 
             embedding_size=protocol.model.embedding_size,
             num_layers=dict(spec.options).get("num_layers", 1),
             bidirectional=dict(spec.options).get("bidirectional", False),
+            **_reading(protocol.model),
             parameters=_count(model),
             layer_parameters=_count(model.get_submodule("layer")),
             explain=ran,
