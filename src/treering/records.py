@@ -153,13 +153,18 @@ class TaskInfo(_Part):
     classes: PositiveInt
     """Answers at each position; of a stream, tokens of the vocabulary."""
     training_lengths: tuple[int, int] | None = None
-    """Shortest and longest training sequence, both included; None for data that is given."""
+    """Shortest and longest training sequence, both included; None for data that is given, unless it
+    says how large its rows are."""
+    size: str = "length"
+    """What `training_lengths` and `Evaluation.by_length` count, such as operators."""
     labels: tuple[str, ...] = ()
     """Names of a data set's classes, in their order."""
     max_tokens: PositiveInt | None = None
     """Words kept of each text of a data set."""
     min_tokens: PositiveInt | None = None
     """Words up to which a shorter text is repeated; None: it is as it is."""
+    separator: str | None = None
+    """The word between the two sentences of each text; None: a text is one."""
     metric: Annotated[str, AfterValidator(_known_metric)] = "accuracy"
     """What all scores of the run measure: a name in METRICS."""
 
@@ -228,7 +233,8 @@ up, the record, telling of progress."""
 
 
 class LengthScore(NamedTuple):
-    """Accuracy at one sequence length; an array of three numbers in the file."""
+    """Accuracy at one sequence length, or whatever else `TaskInfo.size` names; an array of three
+    numbers in the file."""
 
     length: int
     accuracy: float

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from treering.cli.named_tasks import CLASSIFICATION, GENERATED, STREAM
+from treering.cli.named_tasks import CLASSIFICATION, GENERATED, SENTENCES, STREAM
 from treering.cli.options import (
     ModelOptions,
     RunOptions,
@@ -20,7 +20,12 @@ FORMAL_LAYERS = "lstm,ql-lstm,pr-lstm"
 TEXT_LAYERS = "lstm,ql-lstm,pr-lstm,nonlinear-gate-lstm,lstm+tree-order,lstm+lp"
 STREAM_LAYERS = "lstm,ql-lstm,pr-lstm,nonlinear-gate-lstm"
 """Only causal ones: a language model must not see the next token."""
-USUAL = {GENERATED: FORMAL_LAYERS, CLASSIFICATION: TEXT_LAYERS, STREAM: STREAM_LAYERS}
+USUAL = {
+    GENERATED: FORMAL_LAYERS,
+    CLASSIFICATION: TEXT_LAYERS,
+    SENTENCES: FORMAL_LAYERS,
+    STREAM: STREAM_LAYERS,
+}
 
 
 def compare_(

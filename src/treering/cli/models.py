@@ -10,7 +10,7 @@ from torch import Tensor
 from treering import tasks
 from treering._errors import UserError
 from treering.cli.specs import LayerSpec
-from treering.models import Classifier, LanguageModel, Transducer
+from treering.models import Classifier, LanguageModel, PairClassifier, Transducer
 from treering.models.classifier import Pooling
 from treering.records import Record
 from treering.training import restore
@@ -48,8 +48,11 @@ def build_model(
     embedding_size: int | None,
     pooling: Pooling = "last",
     dropout: float = 0.0,
+    separator: int | None = None,
 ) -> tuple[Model, list[Callable[[], Tensor]]]:
     """The model for a task of a kind, and its penalties; parameters from torch's generator.
+
+    separator: the token between the two sentences of each text; None: a text is one.
 
     UserError, with the specification, if the layer cannot be built or does not fit the task.
     """
@@ -58,6 +61,9 @@ def build_model(
     layer, penalties = spec.build(width, hidden_size)
     if kind == "generated":
         return Transducer(layer, symbols, classes), penalties
+    if kind == "dataset" and separator is not None:
+        model = PairClassifier(layer, symbols, width, classes, separator, pooling, dropout)
+        return model, penalties
     if kind == "dataset":
         return Classifier(layer, symbols, width, classes, pooling, dropout), penalties
     try:
@@ -76,12 +82,14 @@ def load_run(folder: Path) -> LoadedRun:
         UserError: a part is missing or damaged, or they do not fit each other.
     """
     record = Record.load(folder)
-    vocabulary = None
+    vocabulary = separator = None
     if record.task.kind == "generated":
         symbols = tasks.get(record.task.name).input_size
     else:
         vocabulary = read_vocabulary(_text(path := folder / VOCABULARY), record.task.kind, path)
         symbols = len(vocabulary)
+        if record.task.separator is not None:
+            [[separator]] = vocabulary.encode([record.task.separator])
     model, _ = build_model(
         LayerSpec.parse(record.model.layer),
         record.task.kind,
@@ -91,6 +99,7 @@ def load_run(folder: Path) -> LoadedRun:
         record.model.embedding_size,
         record.model.pooling,
         record.model.dropout,
+        separator,
     )
     restore(model, folder)
     return LoadedRun(record, model.eval(), vocabulary)

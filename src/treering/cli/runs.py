@@ -156,6 +156,7 @@ def build(protocol: Protocol, spec: LayerSpec, seed: int) -> tuple[Model, list, 
     """The model with its initial parameters drawn from the seed, its penalties, what runs it."""
     task, sizes = protocol.task, protocol.model
     assert sizes.hidden_size is not None
+    separator = getattr(task, "separator", None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "parameters"))
         model, penalties = build_model(
@@ -166,12 +167,23 @@ def build(protocol: Protocol, spec: LayerSpec, seed: int) -> tuple[Model, list, 
             sizes.hidden_size,
             sizes.embedding_size,
             **_reading(sizes),
+            separator=None if separator is None else task.vocabulary.encode([separator])[0][0],
         )
     model.to(protocol.run.device)
     layer = model.layer
     width = (layer.layer if isinstance(layer, Reordered) else layer).input_size
     x = torch.zeros(2, 8, width, device=protocol.run.device)
     return model, penalties, str(explain(layer, x))
+
+
+def _lengths(protocol: Protocol) -> dict[str, Any]:
+    """What a record says of how long training sequences are, or of what else makes them hard."""
+    task, curriculum = protocol.task, protocol.settings.curriculum
+    if isinstance(task, GeneratedTask):
+        return {"training_lengths": (curriculum.shortest, curriculum.longest)}
+    if isinstance(task, DatasetTask) and task.sizes is not None:
+        return {"training_lengths": task.sizes.trained, "size": task.sizes.name}
+    return {}
 
 
 def _reading(options: ModelOptions) -> dict[str, Any]:
@@ -218,14 +230,12 @@ def run_one(protocol: Protocol, spec: LayerSpec, seed: int, progress: Progress) 
             kind=_kind(task),
             chance=task.chance,
             classes=task.output_size,
-            training_lengths=(
-                (protocol.settings.curriculum.shortest, protocol.settings.curriculum.longest)
-                if isinstance(task, GeneratedTask)
-                else None
-            ),
+            **_lengths(protocol),
             labels=task.labels if isinstance(task, DatasetTask) else (),
             max_tokens=task.max_tokens if isinstance(task, DatasetTask) else None,
-            min_tokens=task.min_tokens if isinstance(task, DatasetTask) else None,
+            # Only texts are lengthened, and only texts are pairs.
+            min_tokens=getattr(task, "min_tokens", None),
+            separator=getattr(task, "separator", None),
             metric=task.metric,
         ),
         model=ModelInfo(

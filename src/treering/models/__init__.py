@@ -2,4 +2,5 @@
 
 from treering.models.classifier import Classifier as Classifier
 from treering.models.language_model import LanguageModel as LanguageModel
+from treering.models.pair_classifier import PairClassifier as PairClassifier
 from treering.models.transducer import Transducer as Transducer

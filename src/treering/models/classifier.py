@@ -55,12 +55,14 @@ class Classifier(nn.Module):
     ) -> Tensor:
         if output_length != 1:
             raise ValueError(f"a Classifier gives one answer a text, not {output_length}")
+        return self.head(self.dropout(self.vectors(inputs, lengths))).unsqueeze(1)
+
+    def vectors(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
+        """One vector (B, H) for each text, before dropout."""
         x = self.dropout(self.embedding(inputs))
         if self.pooling == "last":
-            text = self.layer.reduce(x, lengths)
-        else:
-            text = pool(self.layer(x, lengths=lengths)[0], lengths, self.pooling)
-        return self.head(self.dropout(text)).unsqueeze(1)
+            return self.layer.reduce(x, lengths)
+        return pool(self.layer(x, lengths=lengths)[0], lengths, self.pooling)
 
 
 def pool(y: Tensor, lengths: Tensor | None, pooling: Literal["max", "mean"]) -> Tensor:
