@@ -25,7 +25,9 @@ from pydantic import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -151,13 +153,18 @@ class TaskInfo(_Part):
     classes: PositiveInt
     """Answers at each position; of a stream, tokens of the vocabulary."""
     training_lengths: tuple[int, int] | None = None
-    """Shortest and longest training sequence, both included; None for data that is given."""
+    """Shortest and longest training sequence, both included; None for data that is given, unless it
+    says how large its rows are."""
+    size: str = "length"
+    """What `training_lengths` and `Evaluation.by_length` count, such as operators."""
     labels: tuple[str, ...] = ()
     """Names of a data set's classes, in their order."""
     max_tokens: PositiveInt | None = None
     """Words kept of each text of a data set."""
     min_tokens: PositiveInt | None = None
     """Words up to which a shorter text is repeated; None: it is as it is."""
+    separator: str | None = None
+    """The word between the two sentences of each text; None: a text is one."""
     metric: Annotated[str, AfterValidator(_known_metric)] = "accuracy"
     """What all scores of the run measure: a name in METRICS."""
 
@@ -176,12 +183,22 @@ class ModelInfo(_Part):
     embedding_size: PositiveInt | None = None
     num_layers: PositiveInt = 1
     bidirectional: bool = False
+    pooling: Literal["last", "max", "mean"] = "last"
+    """How a classifier makes one vector of a text's outputs."""
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Of a classifier's embeddings and of what its head reads; the layer's own is in `layer`."""
     parameters: NonNegativeInt
     """Of the whole model, with embedding and head."""
     layer_parameters: NonNegativeInt
     """Of the recurrent layers alone."""
     explain: str = ""
     """Which schedule and kernel ran, in words."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
+        """Without later additions at their defaults: an earlier run's identity stays its own."""
+        added = {"pooling": "last", "dropout": 0.0}
+        return {k: v for k, v in dump(self).items() if k not in added or v != added[k]}
 
 
 class Environment(_Part):
@@ -216,7 +233,8 @@ up, the record, telling of progress."""
 
 
 class LengthScore(NamedTuple):
-    """Accuracy at one sequence length; an array of three numbers in the file."""
+    """Accuracy at one sequence length, or whatever else `TaskInfo.size` names; an array of three
+    numbers in the file."""
 
     length: int
     accuracy: float

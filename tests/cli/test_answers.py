@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from treering.cli.models import load_run
+from treering.models import Classifier
 from treering.tasks import get
 
 from .conftest import COLUMNS, FAST, FAST_TEXT, Call, assert_mistake, reviews, write_reviews
@@ -198,6 +199,23 @@ class TestExport:
             feed("The film was lovely from start to end\nstale\n\nMy dinner there was a disaster")
             answers.append(call("predict", model).out)
         assert answers[0] == answers[1]
+
+    def test_pooling_and_dropout_are_restored(self, call: Call, folder: Path, feed: Feed):
+        write_reviews(folder / "reviews.csv", reviews(60))
+        words = [*COLUMNS, *FAST_TEXT, "--pooling=max", "--dropout=0.5", "--layer=gru"]
+        run = trained(call, "reviews.csv", *words)
+        loaded = load_run(folder / run)
+        assert (loaded.record.model.pooling, loaded.record.model.dropout) == ("max", 0.5)
+        assert isinstance(loaded.model, Classifier)
+        assert (loaded.model.pooling, loaded.model.dropout.p) == ("max", 0.5)
+        assert "--pooling max --dropout 0.5" in loaded.record.command
+        assert call("export", run, "--out=model.onnx").code == 0
+        answers = []
+        for place in (run, "model.onnx"):
+            feed("The film was lovely\nMy dinner there was stale\n")
+            answers.append(call("predict", place).out)
+        assert answers[0] == answers[1]
+        assert answers[0].count("\n") == 2
 
     def test_int8_shows_size_score_and_speed(self, classifier: str, call: Call, folder: Path):
         outcome = call("export", classifier, "--int8", "--tokens=8")

@@ -83,6 +83,8 @@ def test_compare_says_which_way_is_better(call: Call, folder: Path) -> None:
         (["novel.txt", "--train-length=9"], ["--train-length", "a continuous text"]),
         (["novel.txt", "--max-words=9"], ["--max-words", "--unit word"]),
         (["novel.txt", "--min-tokens=9"], ["--min-tokens", "a continuous text"]),
+        (["novel.txt", "--pooling=max"], ["--pooling", "a continuous text"]),
+        (["novel.txt", "--dropout=0.1"], ["--dropout", "a continuous text"]),
         (["novel.txt", "--bucket=9"], ["--bucket", "a continuous text"]),
         (["novel.txt", "--batch-size=99999"], ["99999 streams", "batch size"]),
         (["novel.txt", "--epochs=1"], ["--steps or --epochs"]),

@@ -53,6 +53,9 @@ GOOD = "review,stars\n" + "".join(
         (["imdb", "--test=a"], ["--test", "imdb"]),
         (["fine-foods"], ["no amazon_fine_foods/reviews.csv", "snap/amazon-fine-food-reviews"]),
         (["parity_check", "--min-tokens=9"], ["--min-tokens", "a generated task"]),
+        (["parity_check", "--pooling=max"], ["--pooling", "a generated task"]),
+        (["parity_check", "--dropout=1"], ["--dropout", "below 1, not '1'"]),
+        (["parity_check", "--warmup-steps=3"], ["warmup_steps = 3", "after 3 updates"]),
         (["parity_check", "--bucket=9"], ["--bucket", "a generated task"]),
     ],
 )

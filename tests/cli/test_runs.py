@@ -295,16 +295,40 @@ EVERYTHING = [
     "--label=stars",
     "--test=more reviews.csv",
     "--max-tokens=5",
+    "--min-tokens=4",
     "--max-words=30",
     "--hidden-size=3",
     "--embedding-size=5",
+    "--pooling=mean",
+    "--dropout=0.25",
     "--epochs=2",
     "--batch-size=7",
+    "--bucket=2",
     "--learning-rate=0.02",
+    "--learning-rate-schedule=cosine",
+    "--warmup-steps=2",
+    "--weight-decay=0.01",
     "--clip=0.5",
     "--threads=1",
     "--device=cpu:0",
 ]
+
+
+def test_runs_are_named_as_by_the_first_version(call: Call, folder: Path) -> None:
+    """Options that came later count only where they are used: finished runs stay found."""
+    write_reviews(folder / "reviews.csv", reviews(40))
+    for words in (["reviews.csv", *COLUMNS, *FAST_TEXT], ["even_pairs", *FAST]):
+        assert call("train", *words, "--layer=lstm").code == 0
+    found = {path.name for path in (folder / "runs").glob("*/lstm/*")}
+    assert found == {"seed0-3ec72c0700e9", "seed0-cf09efc6c4a4"}
+    usual = ["--pooling=last", "--dropout=0", "--weight-decay=0"]
+    others = ["--pooling=mean", "--dropout=0.1", "--weight-decay=0.1", "--bucket=2"]
+    for option in (*usual, *others):
+        words = ["reviews.csv", *COLUMNS, *FAST_TEXT, "--layer=lstm", option]
+        assert call("train", *words).code == 0
+    named = {path.name for path in (folder / "runs").glob("*/lstm/*")}
+    assert named > found
+    assert len(named) == len(found) + len(others)
 
 
 @pytest.mark.parametrize(

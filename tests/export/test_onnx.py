@@ -19,6 +19,7 @@ from treering._errors import UserError
 from treering.cells.abstract import MergeCell
 from treering.export.examples import draw_lengths, tensors_of
 from treering.models import Classifier, Tagger, Transducer
+from treering.models.classifier import Pooling
 from treering.schedules.tree import TreeState
 
 BATCHES, TIMES = (1, 3, 8), (1, 7, 64, 301)
@@ -140,10 +141,13 @@ def hold_model(model: nn.Module, path: Path, *, lengths: bool, ids: int) -> None
             assert_equal(found, model(**given), (T, B))
 
 
-@pytest.mark.parametrize("name", ["gru", "min-lstm"])
-def test_classifier(name: str, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("name", "pooling"), [("gru", "last"), ("min-lstm", "last"), ("lstm", "max"), ("gru", "mean")]
+)
+def test_classifier(name: str, pooling: Pooling, tmp_path: Path):
     layer = tr.layers.get(name)(6, 5, batch_first=True, bidirectional=True)
-    hold_model(Classifier(layer, 20, 6, 3), tmp_path / "m.onnx", lengths=True, ids=20)
+    model = Classifier(layer, 20, 6, 3, pooling, dropout=0.5).eval()
+    hold_model(model, tmp_path / "m.onnx", lengths=True, ids=20)
 
 
 @pytest.mark.parametrize("name", ["lstm", pytest.param("pr-lstm", marks=pytest.mark.slow)])

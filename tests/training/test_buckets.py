@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from treering._errors import UserError
 from treering.tasks.abstract import DatasetTask, Split
-from treering.training import Settings, evaluate_split, run_id
+from treering.training import Settings, evaluate_split
 from treering.training.batches import DatasetBatches
 from treering.training.settings import completed
 
@@ -99,12 +99,3 @@ def test_only_rows_of_a_data_set_have_lengths(parity, stream):
     for task in (parity, stream()):
         with pytest.raises(UserError, match="bucket = 3 sorts rows of a data set"):
             completed(Settings(steps=1, bucket=3), task)
-
-
-def test_runs_without_buckets_keep_the_name_they_had(parity):
-    assert "bucket" not in Settings(steps=5).model_dump(mode="json")
-    assert run_id(parity, "lstm", Settings(steps=5), 0) == "787450ea2458"
-    settings = Settings(steps=5, bucket=2)
-    assert settings.model_dump(mode="json")["bucket"] == 2
-    assert Settings(**settings.model_dump(mode="json")) == settings
-    assert run_id(parity, "lstm", settings, 0) != run_id(parity, "lstm", Settings(steps=5), 0)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from treering.cli.options import TaskOptions, TrainingOptions
+from treering.cli.options import ModelOptions, TaskOptions, TrainingOptions
 
 PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
 
@@ -41,6 +41,6 @@ def test_the_example_of_truncation_is_ten_lines_and_its_imports() -> None:
 
 def test_options_exist() -> None:
     known = {"layer", "layers", "seeds"} | set(TaskOptions.__annotations__)
-    known |= set(TrainingOptions.__annotations__)
+    known |= set(TrainingOptions.__annotations__) | set(ModelOptions.__annotations__)
     named = re.findall(r"--([a-z][a-z-]*)", PAGE.split("## What a run's folder holds")[0])
     assert {name.replace("-", "_") for name in named} <= known

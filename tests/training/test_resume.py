@@ -19,7 +19,7 @@ from treering.records import STEP_PARTS, Record
 from treering.training import Interrupted, fit, restore
 from treering.training import checkpoint as checkpoints
 
-CASES = ("generated", "growing", "dataset", "buckets", "stream", "tree")
+CASES = ("generated", "growing", "dataset", "buckets", "schedule", "stream", "tree")
 
 
 class Outcome(NamedTuple):
@@ -45,13 +45,16 @@ def train(parity, dataset, stream, tagger, follower, small, blank, learned_penal
             task = stream()
             model = follower(task, dropout=0.4, seed=seed)
         else:
-            task = dataset() if case in ("dataset", "buckets") else parity
+            task = dataset() if case in ("dataset", "buckets", "schedule") else parity
             model = tagger(task, dropout=0.4, seed=seed)
         penalty = learned_penalty(model.head)
-        if case in ("dataset", "buckets", "stream", "tree"):
+        if case in ("dataset", "buckets", "schedule", "stream", "tree"):
             given = {"epochs": 3, "log_every": 4, "truncate": 5}
             if case == "buckets":
                 given["bucket"] = 2
+            elif case == "schedule":
+                rates = {"learning_rate_schedule": "cosine", "warmup_steps": 7}
+                given |= rates | {"weight_decay": 0.1}
         else:
             given = {"validation_every": 7, "select": "best validation"}
             if case == "growing":

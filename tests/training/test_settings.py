@@ -3,7 +3,7 @@ import json
 import pytest
 
 from treering._errors import UserError
-from treering.training import Curriculum, LengthGrid, Settings
+from treering.training import Curriculum, LengthGrid, Settings, run_id
 
 
 def test_steps_or_epochs_but_not_both_and_not_neither():
@@ -23,6 +23,10 @@ def test_steps_or_epochs_but_not_both_and_not_neither():
         ({"learning_rate": float("nan")}, "learning_rate = nan"),
         ({"clip": 0.0}, "clip = 0.0"),
         ({"stop_at": 0.0}, "stop_at = 0.0"),
+        ({"bucket": 0}, "bucket = 0"),
+        ({"weight_decay": -0.1}, "weight_decay = -0.1"),
+        ({"warmup_steps": -1}, "warmup_steps = -1"),
+        ({"learning_rate_schedule": "linear"}, "learning_rate_schedule = 'linear'"),
         ({"select": "first"}, "select = 'first': Input should be 'last' or 'best validation'"),
         ({"optimiser": "adam"}, "optimiser = 'adam': Extra inputs are not permitted"),
         ({"curriculum": {"longest": 0}}, "longest = 0"),
@@ -85,3 +89,24 @@ def test_the_grid_counts_its_stop_and_names_itself():
     assert coarse.lengths[-1] == 481
     assert coarse.describe() == "mean accuracy over lengths 41..500 step 20, 512 samples each"
     assert LengthGrid(start=7, stop=7, samples=3).describe() == "accuracy at length 7, 3 samples"
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        {"bucket": 2},
+        {"weight_decay": 0.1},
+        {"learning_rate_schedule": "cosine"},
+        {"warmup_steps": 3},
+    ],
+)
+def test_what_was_added_later_leaves_the_names_of_runs_without_it(parity, added):
+    plain = Settings(steps=5)
+    # Of the version that had none of these.
+    assert run_id(parity, "lstm", plain, 0) == "787450ea2458"
+    assert not added.keys() & plain.model_dump(mode="json").keys()
+    settings = Settings(steps=5, **added)
+    dumped = settings.model_dump(mode="json")
+    assert dumped == plain.model_dump(mode="json") | added
+    assert Settings(**dumped) == settings
+    assert run_id(parity, "lstm", settings, 0) != "787450ea2458"

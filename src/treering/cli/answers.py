@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from treering import tasks
 from treering._errors import UserError
 from treering.cli.models import LoadedRun, load_run, read_vocabulary
-from treering.models import LanguageModel, Transducer
+from treering.models import LanguageModel, PairClassifier, Transducer
 from treering.records import TaskInfo
 from treering.tasks.abstract import NOT_ASKED
 
@@ -143,6 +143,17 @@ class Logits(nn.Module):
         return self.model(inputs)[0]
 
 
+class Pairs(nn.Module):
+    """A PairClassifier that refuses no row, which a file cannot do."""
+
+    def __init__(self, model: PairClassifier) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        return self.model.compare(*self.model.separate(inputs, lengths, check=False))
+
+
 @dataclass(frozen=True)
 class Respondent:
     """A model with what its numbers mean."""
@@ -170,6 +181,7 @@ class Respondent:
             for ids in vocabulary.encode(lines)
         ]
         filled = [row for row in rows if len(row)]
+        self._check_pairs(lines, rows)
         chances = iter(())
         if filled:
             tokens = nn.utils.rnn.pad_sequence(filled, batch_first=True)
@@ -187,6 +199,19 @@ class Respondent:
                 f"{label}\t{probability:.3f}",
                 {"label": label, "probability": probability, "probabilities": dict(named)},
             )
+
+    def _check_pairs(self, lines: Sequence[str], rows: Sequence[Tensor]) -> None:
+        """UserError for a line that should have two sentences and has not."""
+        vocabulary: Any = self.vocabulary
+        if self.task.separator is None:
+            return
+        [[separator]] = vocabulary.encode([self.task.separator])
+        for line, row in zip(lines, rows, strict=True):
+            if len(row) and not (row[1:-1] == separator).any():
+                raise UserError(
+                    f"{line[:60]!r} is no pair of sentences; write them with"
+                    f" {self.task.separator!r} between"
+                )
 
     def _continuation(self, line: str, on: Continuation) -> Answer | None:
         vocabulary: Any = self.vocabulary

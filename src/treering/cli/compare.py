@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from treering.cli.named_tasks import CLASSIFICATION, GENERATED, NESTED, STREAM
+from treering.cli.named_tasks import CLASSIFICATION, GENERATED, NESTED, SENTENCES, STREAM
 from treering.cli.options import (
     ModelOptions,
     RunOptions,
@@ -25,6 +25,7 @@ USUAL = {
     GENERATED: FORMAL_LAYERS,
     CLASSIFICATION: TEXT_LAYERS,
     NESTED: FORMAL_LAYERS,
+    SENTENCES: FORMAL_LAYERS,
     STREAM: STREAM_LAYERS,
 }
 

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from treering._errors import UserError
-from treering.cli.answers import EveryPosition, Logits, properties
+from treering.cli.answers import EveryPosition, Logits, Pairs, properties
 from treering.cli.models import LoadedRun, load_run
 from treering.cli.options import Flag, Whole
 from treering.cli.streams import plain_table, print_json, standard_output
-from treering.models import LanguageModel, Tagger, Transducer
+from treering.models import LanguageModel, PairClassifier, Tagger, Transducer
 from treering.models.baselines import Baseline
 from treering.report.wording import exact
 
@@ -105,6 +105,10 @@ def _exportable(run: LoadedRun) -> tuple[nn.Module, dict[str, Any]]:
         words = model.embedding.num_embeddings
         example = torch.randint(words, (3, 7), generator=torch.Generator().manual_seed(0))
         return Logits(model), {"example": {"inputs": example}}
+    if isinstance(model, PairClassifier):
+        words = model.embedding.num_embeddings
+        example = torch.randint(words, (3, 7), generator=torch.Generator().manual_seed(0))
+        return Pairs(model), {"example": {"inputs": example, "lengths": torch.tensor([7, 5, 2])}}
     return model, {"lengths": not isinstance(model, Tagger)}
 
 

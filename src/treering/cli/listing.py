@@ -8,7 +8,7 @@ from rich.text import Text
 
 from treering import layers, tasks
 from treering._errors import UserError
-from treering.cli.named_tasks import DATASETS, EXPRESSIONS, STREAMS
+from treering.cli.named_tasks import DATASETS, EXPRESSIONS, STREAMS, WHOLE
 from treering.cli.options import Flag
 from treering.cli.specs import COMMON, PARTS, SCHEDULES, SHARED
 from treering.cli.streams import plain_table, print_json, standard_output
@@ -67,7 +67,7 @@ def describe_tasks() -> list[dict[str, Any]]:
                 "output_length_at_10": task.output_length(10),
             }
         )
-    rows += [{"name": name, "level": "text classification"} for name in DATASETS]
+    rows += [{"name": name, "level": "text classification"} for name in (*DATASETS, *WHOLE)]
     rows += [{"name": name, "level": "nested expressions"} for name in EXPRESSIONS]
     rows += [{"name": name, "level": "language model"} for name in STREAMS]
     return rows

@@ -10,7 +10,8 @@ from torch import Tensor
 from treering import tasks
 from treering._errors import UserError
 from treering.cli.specs import LayerSpec
-from treering.models import Classifier, LanguageModel, Tagger, Transducer
+from treering.models import Classifier, LanguageModel, PairClassifier, Tagger, Transducer
+from treering.models.classifier import Pooling
 from treering.records import Record
 from treering.tasks import GeneratedTask
 from treering.training import restore
@@ -50,10 +51,14 @@ def build_model(
     hidden_size: int,
     embedding_size: int | None,
     generated: GeneratedTask | None = None,
+    pooling: Pooling = "last",
+    dropout: float = 0.0,
+    separator: int | None = None,
 ) -> tuple[Model, list[Callable[[], Tensor]]]:
     """The model for a task of a kind, and its penalties; parameters from torch's generator.
 
     generated: the task itself if it is generated, which says where its answers are read.
+    separator: the token between the two sentences of each text; None: a text is one.
 
     UserError, with the specification, if the layer cannot be built or does not fit the task.
     """
@@ -63,8 +68,11 @@ def build_model(
     width = one_hot if kind == "generated" else embedding_size
     assert width is not None
     layer, penalties = spec.build(width, hidden_size)
+    if kind == "dataset" and separator is not None:
+        model = PairClassifier(layer, symbols, width, classes, separator, pooling, dropout)
+        return model, penalties
     if kind == "dataset":
-        return Classifier(layer, symbols, width, classes), penalties
+        return Classifier(layer, symbols, width, classes, pooling, dropout), penalties
     try:
         if kind == "stream":
             return LanguageModel(layer, symbols, width), penalties
@@ -85,13 +93,15 @@ def load_run(folder: Path) -> LoadedRun:
         UserError: a part is missing or damaged, or they do not fit each other.
     """
     record = Record.load(folder)
-    vocabulary = generated = None
+    vocabulary = generated = separator = None
     if record.task.kind == "generated":
         generated = tasks.get(record.task.name)
         symbols = generated.input_size
     else:
         vocabulary = read_vocabulary(_text(path := folder / VOCABULARY), record.task.kind, path)
         symbols = len(vocabulary)
+        if record.task.separator is not None:
+            [[separator]] = vocabulary.encode([record.task.separator])
     model, _ = build_model(
         LayerSpec.parse(record.model.layer),
         record.task.kind,
@@ -100,6 +110,9 @@ def load_run(folder: Path) -> LoadedRun:
         record.model.hidden_size,
         record.model.embedding_size,
         generated,
+        record.model.pooling,
+        record.model.dropout,
+        separator,
     )
     restore(model, folder)
     return LoadedRun(record, model.eval(), vocabulary)

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 DATASETS = {"r8": presets.R8, "fine-foods": presets.FINE_FOODS, "imdb": presets.IMDB}
 EXPRESSIONS = ("listops",)
+WHOLE = {
+    "sst": presets.SST,
+    "sst-binary": presets.SST,
+    "logical-inference": presets.LOGICAL_INFERENCE,
+}
+"""Of these no text is cut or lengthened."""
 STREAMS = ("tinyshakespeare", "wikitext2")
 FILES = "the path of a CSV, TSV, JSONL or .txt file"
 
@@ -40,7 +46,7 @@ class TaskKind:
 GENERATED = TaskKind(
     "a generated task",
     ("text", "label", "test", "unit", "max_tokens", "min_tokens", "max_words"),
-    ("embedding_size",),
+    ("embedding_size", "pooling", "dropout"),
     ("epochs", "bucket", "truncate"),
 )
 CLASSIFICATION = TaskKind("a data set", ("unit",), (), ("truncate", *_LENGTHS))
@@ -50,8 +56,17 @@ NESTED = TaskKind(
     (),
     ("truncate", *_LENGTHS),
 )
+SENTENCES = TaskKind(
+    "a data set of whole sentences",
+    ("text", "label", "test", "unit", "max_tokens", "min_tokens", "max_words"),
+    (),
+    ("truncate", *_LENGTHS),
+)
 STREAM = TaskKind(
-    "a continuous text", ("text", "label", "max_tokens", "min_tokens"), (), ("bucket", *_LENGTHS)
+    "a continuous text",
+    ("text", "label", "max_tokens", "min_tokens"),
+    ("pooling", "dropout"),
+    ("bucket", *_LENGTHS),
 )
 
 
@@ -63,6 +78,8 @@ def kind_of(word: str) -> tuple[TaskKind, dict[str, Any]]:
         return CLASSIFICATION, DATASETS[word]
     if word in EXPRESSIONS:
         return NESTED, presets.LISTOPS
+    if word in WHOLE:
+        return SENTENCES, WHOLE[word]
     if word in STREAMS:
         return STREAM, presets.WIKITEXT2 if word == "wikitext2" else presets.TEXT
     _check_file(word)
@@ -104,6 +121,10 @@ def load(word: str, kind: TaskKind, options: TaskOptions) -> "NamedTask":
         if unit == "character" and options.max_words is not None:
             raise UserError("--max-words counts words; write --unit word with it")
         return text.load_text(word, unit, max_words=options.max_words, test_path=options.test)
+    if kind is SENTENCES:
+        if word == "logical-inference":
+            return text.load_logical_inference()
+        return text.load_sst(binary=word == "sst-binary")
     # The presets have a max_tokens for every kind of text.
     limits = {
         "max_tokens": options.max_tokens or 0,
@@ -131,7 +152,7 @@ def _check_file(word: str) -> None:
     except OSError as error:
         if path.suffix or len(path.parts) > 1:
             raise UserError(f"cannot read {word}: {error.strerror}; give {FILES}") from None
-        known = [*tasks.all_names(), *DATASETS, *EXPRESSIONS, *STREAMS]
+        known = [*tasks.all_names(), *DATASETS, *WHOLE, *EXPRESSIONS, *STREAMS]
         raise UserError(f"{nearest(word, known, 'task')}; or {FILES}") from None
     if folder:
         raise UserError(f"{word!r} is a folder; give {FILES}, or a task of `treering list`")

@@ -55,10 +55,18 @@ def _by_task(name: str) -> Parameter:
     return Parameter(show_default=default_of(name))
 
 
+def _share(kind: Any, tokens: Sequence[Token]) -> float:
+    number = _not_negative(kind, tokens)
+    if number >= 1:
+        raise ValueError(f"write a number from 0 to below 1, not {tokens[0].value!r}")
+    return number
+
+
 Whole = Annotated[int, Parameter(converter=_from(1))]
 Seed = Annotated[int, Parameter(converter=_from(0))]
 Positive = Annotated[float, Parameter(converter=_positive)]
 NotNegative = Annotated[float, Parameter(converter=_not_negative)]
+Share = Annotated[float, Parameter(converter=_share)]
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
@@ -94,6 +102,12 @@ class ModelOptions:
     """Width of the recurrent state."""
     embedding_size: Annotated[Whole | None, _by_task("embedding_size")] = None
     """Width of the embeddings of words or characters."""
+    pooling: Literal["last", "max", "mean"] | None = None
+    """What a classifier of texts reads: the layer's last output, as without it, or the largest or
+    mean of its outputs at all words."""
+    dropout: Share | None = None
+    """Of a classifier's embeddings and of what its head reads; none without it. Between stacked
+    layers: --layer lstm:num_layers=2:dropout=0.3."""
 
 
 @Parameter(name="*", group=Group("Training and testing", sort_key=3))
@@ -115,6 +129,12 @@ class TrainingOptions:
     not."""
     learning_rate: Annotated[Positive | None, _by_task("learning_rate")] = None
     """Adam's step size."""
+    learning_rate_schedule: Literal["constant", "cosine"] | None = None
+    """What becomes of it: constant, as without it, or down to 0 along half a cosine."""
+    warmup_steps: Whole | None = None
+    """Updates in which the learning rate rises to its full value; none without it."""
+    weight_decay: NotNegative | None = None
+    """By how much, times the learning rate, every parameter shrinks at an update (AdamW)."""
     clip: Annotated[Positive | None, _by_task("clip")] = None
     """Greatest norm of the gradient."""
     validate_every: Whole | None = None

@@ -43,6 +43,29 @@ IMDB: dict[str, Any] = {
 }
 """Our choice: arXiv 2512.06582, which uses this data set, does not publish its own."""
 
+SST: dict[str, Any] = {
+    "embedding_size": 100,
+    "hidden_size": 128,
+    "epochs": 10,
+    "batch_size": 32,
+    "bucket": 20,
+    "learning_rate": 1e-3,
+    "clip": 1.0,
+}
+"""Our choice, for training from scratch."""
+
+LOGICAL_INFERENCE: dict[str, Any] = {
+    "embedding_size": 64,
+    "hidden_size": 128,
+    "epochs": 20,
+    "batch_size": 128,
+    "bucket": 20,
+    "learning_rate": 1e-3,
+    "clip": 1.0,
+}
+"""Batch, learning rate and clipping of Shen et al., "Ordered Memory" (2019), with a smaller model
+and fewer epochs."""
+
 FILE: dict[str, Any] = {
     "max_tokens": 128,
     "embedding_size": 64,
@@ -93,6 +116,8 @@ BY_KIND: dict[str, dict[str, Any]] = {
     "r8, fine-foods": R8,
     "imdb": IMDB,
     "listops": LISTOPS,
+    "sst": SST,
+    "logical-inference": LOGICAL_INFERENCE,
     "text": TEXT,
     "wikitext2": WIKITEXT2,
 }

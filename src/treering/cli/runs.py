@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 import torch
@@ -117,6 +117,9 @@ def _settings(task: "NamedTask", options: TrainingOptions) -> Settings:
     common = {
         "batch_size": options.batch_size,
         "learning_rate": options.learning_rate,
+        "learning_rate_schedule": options.learning_rate_schedule or "constant",
+        "warmup_steps": options.warmup_steps or 0,
+        "weight_decay": options.weight_decay or 0.0,
         "clip": options.clip,
         "steps": options.steps,
         "epochs": options.epochs,
@@ -157,6 +160,7 @@ def build(protocol: Protocol, spec: LayerSpec, seed: int) -> tuple[Model, list, 
     """The model with its initial parameters drawn from the seed, its penalties, what runs it."""
     task, sizes = protocol.task, protocol.model
     assert sizes.hidden_size is not None
+    separator = getattr(task, "separator", None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "parameters"))
         model, penalties = build_model(
@@ -167,6 +171,8 @@ def build(protocol: Protocol, spec: LayerSpec, seed: int) -> tuple[Model, list, 
             sizes.hidden_size,
             sizes.embedding_size,
             task if isinstance(task, GeneratedTask) else None,
+            **_reading(sizes),
+            separator=None if separator is None else task.vocabulary.encode([separator])[0][0],
         )
         model.to(protocol.run.device)
         layer = model.layer
@@ -182,6 +188,21 @@ def _sizes(layer: Layer) -> Recurrent | Baseline:
     return layer.layer if isinstance(layer, Reordered) else layer
 
 
+def _lengths(protocol: Protocol) -> dict[str, Any]:
+    """What a record says of how long training sequences are, or of what else makes them hard."""
+    task, curriculum = protocol.task, protocol.settings.curriculum
+    if isinstance(task, GeneratedTask):
+        return {"training_lengths": (curriculum.shortest, curriculum.longest)}
+    if isinstance(task, DatasetTask) and task.sizes is not None:
+        return {"training_lengths": task.sizes.trained, "size": task.sizes.name}
+    return {}
+
+
+def _reading(options: ModelOptions) -> dict[str, Any]:
+    """How a classifier reads the layer's outputs, under the names that records have for it."""
+    return {"pooling": options.pooling or "last", "dropout": options.dropout or 0.0}
+
+
 def _kind(task: "NamedTask") -> Literal["generated", "dataset", "stream"]:
     if isinstance(task, GeneratedTask):
         return "generated"
@@ -195,6 +216,9 @@ def folder_of(protocol: Protocol, spec: LayerSpec, seed: int) -> Path:
         "embedding_size": protocol.model.embedding_size,
         "device": protocol.run.device,
     }
+    # Only what is not the default: runs are named as they were before there was a choice.
+    fields = ModelInfo.model_fields
+    sizes |= {k: v for k, v in _reading(protocol.model).items() if v != fields[k].default}
     name = run_id(protocol.task, spec.text, protocol.settings, seed, sizes)
     layer = "".join(c if c.isalnum() or c in "-+=._" else "_" for c in spec.text)
     # Sixteen numbers of a penalty would be more than a file system takes; `name` tells them apart.
@@ -219,14 +243,12 @@ def run_one(protocol: Protocol, spec: LayerSpec, seed: int, progress: Progress) 
             kind=_kind(task),
             chance=task.chance,
             classes=task.output_size,
-            training_lengths=(
-                (protocol.settings.curriculum.shortest, protocol.settings.curriculum.longest)
-                if isinstance(task, GeneratedTask)
-                else None
-            ),
+            **_lengths(protocol),
             labels=task.labels if isinstance(task, DatasetTask) else (),
             max_tokens=task.max_tokens if isinstance(task, DatasetTask) else None,
-            min_tokens=task.min_tokens if isinstance(task, DatasetTask) else None,
+            # Only texts are lengthened, and only texts are pairs.
+            min_tokens=getattr(task, "min_tokens", None),
+            separator=getattr(task, "separator", None),
             metric=task.metric,
         ),
         model=ModelInfo(
@@ -235,6 +257,7 @@ def run_one(protocol: Protocol, spec: LayerSpec, seed: int, progress: Progress) 
             embedding_size=protocol.model.embedding_size,
             num_layers=sizes.num_layers,
             bidirectional=sizes.bidirectional,
+            **_reading(protocol.model),
             parameters=_count(model),
             layer_parameters=_count(model.get_submodule("layer")),
             explain=ran,

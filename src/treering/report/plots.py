@@ -74,9 +74,12 @@ def accuracy_against_length(section: Section, styles: dict[str, Style], salt: st
     if not bands:
         return None
 
+    size = section.task.size
+    axis, plural = ("sequence length", "lengths") if size == "length" else (size, size)
+
     def draw(axes: Axes) -> None:
         _percent_axis(axes, section, bands.values())
-        axes.set_xlabel("sequence length")
+        axes.set_xlabel(axis)
         if section.task.training_lengths is not None:
             shortest, longest = section.task.training_lengths
             axes.axvspan(shortest, longest, color=_SHADE, lw=0, gid="tr-trained", zorder=0)
@@ -93,15 +96,20 @@ def accuracy_against_length(section: Section, styles: dict[str, Style], salt: st
         axes.set_xlim(left=0)
 
     ends = "; ".join(
-        f"{label} {wording.percent(band.mean[0])} at length {band.x[0]:.0f}, "
+        f"{label} {wording.percent(band.mean[0])} at {size} {band.x[0]:.0f}, "
         f"{wording.percent(band.mean[-1])} at {band.x[-1]:.0f}"
         for label, band in bands.items()
     )
     shaded = section.task.training_lengths is not None
     return Plot(
-        title="Accuracy against length",
-        note="Shaded: the lengths trained on." if shaded else "",
-        svg=_svg(draw, salt, f"Accuracy against sequence length on {section.title}. {ends}.", 46),
+        title=f"Accuracy against {size}",
+        note=f"Shaded: the {plural} trained on." if shaded else "",
+        svg=_svg(
+            draw,
+            salt,
+            f"Accuracy against {axis} on {section.title}. {ends}.",
+            46,
+        ),
     )
 
 

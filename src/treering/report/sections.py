@@ -143,7 +143,8 @@ def _task_name(task_json: str) -> str:
 
 def _span(task: TaskInfo) -> str:
     shortest, longest = task.training_lengths or (0, 0)
-    return f"lengths {shortest} to {longest}"
+    what = "lengths" if task.size == "length" else task.size
+    return f"{what} {shortest} to {longest}"
 
 
 def _rows(group: list[Summary], shown: dict[str, list[str]]) -> tuple[Row, ...]:

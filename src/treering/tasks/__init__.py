@@ -10,6 +10,7 @@ from treering.tasks.abstract import Batch as Batch
 from treering.tasks.abstract import DatasetTask as DatasetTask
 from treering.tasks.abstract import GeneratedTask as GeneratedTask
 from treering.tasks.abstract import RaggedBatch as RaggedBatch
+from treering.tasks.abstract import Sizes as Sizes
 from treering.tasks.abstract import Split as Split
 from treering.tasks.abstract import StreamTask as StreamTask
 from treering.tasks.abstract import Task as Task

@@ -63,6 +63,17 @@ class Split(NamedTuple):
     """(N,) int64 class of each row"""
 
 
+class Sizes(NamedTuple):
+    """What makes one row of a test split harder than another, if that is known."""
+
+    name: str
+    """what is counted: `operators`"""
+    trained: tuple[int, int]
+    """smallest and largest of the training rows, both included"""
+    test: Tensor
+    """(N,) int64, of each row of the test split"""
+
+
 class Task(ABC):
     """Anything a model can be trained on: a name, two sizes and the score of guessing."""
 
@@ -229,6 +240,7 @@ class DatasetTask(Task):
 
     `input_size` counts every id that occurs in `tokens`, padding and unknown word included.
     `chance` is the accuracy on `test` of always answering the commonest class of `train`.
+    With `sizes` the test is also scored at each size for itself.
     """
 
     name: str
@@ -238,6 +250,7 @@ class DatasetTask(Task):
     validation: Split
     test: Split
     padding: int = 0
+    sizes: Sizes | None = None
     output_size: int = field(init=False)
     chance: float = field(init=False)
 

@@ -174,21 +174,56 @@ def evaluate_split(
     Raises:
         UserError: the split is empty.
     """
+    right, counted = evaluate_rows(
+        model,
+        task,
+        split,
+        batch=batch,
+        by_length=by_length,
+        device=device,
+        before_batch=before_batch,
+    )
+    return int(right.sum()) / int(counted.sum())
+
+
+def evaluate_rows(
+    model: nn.Module,
+    task: DatasetTask,
+    split: Split,
+    *,
+    batch: int = 128,
+    by_length: bool = False,
+    device: str | torch.device = "cpu",
+    before_batch: Callable[[], None] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Right and counted positions of each row of a split, (N,) int64 both; as `evaluate_split`."""
     device = torch.device(device)
     total = split.labels.shape[0]
     if total == 0:
         raise UserError(f"{task.name}: a split without rows cannot be evaluated; give it some")
     order = split.lengths.argsort(stable=True) if by_length else torch.arange(total)
-    right = counted = 0
+    right, counted = torch.zeros(2, total, dtype=torch.int64)
     with _judged(model, device):
         for rows in order.split(batch):
             if before_batch is not None:
                 before_batch()
             drawn = to_device(task.batch(split, rows), device)
             hits = (predict(model, drawn).argmax(-1) == drawn.targets) & drawn.mask
-            right += int(hits.sum())
-            counted += int(drawn.mask.sum())
-    return right / counted
+            right[rows] = hits.sum(1).cpu()
+            counted[rows] = drawn.mask.sum(1).cpu()
+    return right, counted
+
+
+def by_size(right: Tensor, counted: Tensor, sizes: Tensor) -> list[LengthScore]:
+    """Accuracy at each size of rows, from what `evaluate_rows` found; samples are rows."""
+    return [
+        LengthScore(
+            size,
+            int(right[sizes == size].sum()) / int(counted[sizes == size].sum()),
+            int((sizes == size).sum()),
+        )
+        for size in sizes.unique().tolist()
+    ]
 
 
 def evaluate_stream(

@@ -21,8 +21,10 @@ from treering.training.batches import (
 from treering.training.carried import Carried
 from treering.training.evaluate import (
     accuracy,
+    by_size,
     cross_entropy,
     evaluate_lengths,
+    evaluate_rows,
     evaluate_split,
     evaluate_stream,
     follow,
@@ -150,7 +152,7 @@ class Dataset(Kind[DatasetTask]):
         )
 
     def test(self, listen: Listen) -> Tested:
-        tested = evaluate_split(
+        right, counted = evaluate_rows(
             self.model,
             self.task,
             self.task.test,
@@ -159,7 +161,10 @@ class Dataset(Kind[DatasetTask]):
             device=self.device,
             before_batch=lambda: listen("evaluating on the test split"),
         )
-        return Tested(tested, f"test {self.metric.name}", tested, [])
+        tested = int(right.sum()) / int(counted.sum())
+        sizes = self.task.sizes
+        scores = [] if sizes is None else by_size(right, counted, sizes.test)
+        return Tested(tested, f"test {self.metric.name}", tested, scores)
 
 
 class Stream(Kind[StreamTask]):

@@ -39,6 +39,7 @@ from treering.training.cost import Stopwatch, peak_memory
 from treering.training.evaluate import own_randomness, to_device
 from treering.training.interrupt import CtrlC, Interrupted
 from treering.training.kinds import kind_of
+from treering.training.optimizer import learning_rate, optimizer_of
 from treering.training.progress import Progress, Silent
 from treering.training.seeds import fingerprint
 from treering.training.settings import Settings, completed
@@ -162,7 +163,12 @@ class _Run:
                 if parameter.requires_grad
             )
         )
-        self.optimizer = _adam(self.parameters, settings.learning_rate)
+        self.optimizer = optimizer_of(self.parameters, settings)
+        if settings.warmup_steps >= self.kind.steps:
+            raise UserError(
+                f"warmup_steps = {settings.warmup_steps}, but training ends after"
+                f" {self.kind.steps} updates; write fewer"
+            )
         self.state = TrainingState(
             self.modules, self.optimizer, self.kind.source, self.kind.carried, device
         )
@@ -308,6 +314,9 @@ class _Run:
         with watch.part("optimizer"):
             if self.settings.clip is not None:
                 self._clip(number, value, self.settings.clip)
+            rate = learning_rate(self.settings, self.position.step, self.kind.steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
             self.optimizer.step()
         tokens = batch.inputs.numel() if batch.lengths is None else int(batch.lengths.sum())
         self.position.tokens += tokens
@@ -432,15 +441,3 @@ class _Run:
             where={part: seconds[part] for part in PARTS if part in seconds},
         )
         self.record.save(self.folder)
-
-
-def _adam(parameters: list[nn.Parameter], learning_rate: float) -> torch.optim.Adam:
-    if not parameters:
-        raise UserError("the model has no parameter that requires a gradient; nothing to train")
-    # Fused: one pass over the parameters and their moments instead of one for each of about ten
-    # operations. It exists for real numbers on these devices only.
-    fused = all(
-        parameter.is_floating_point() and parameter.device.type in ("cpu", "cuda")
-        for parameter in parameters
-    )
-    return torch.optim.Adam(parameters, lr=learning_rate, fused=fused)

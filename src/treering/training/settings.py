@@ -24,7 +24,7 @@ from treering.tasks.abstract import DatasetTask, StreamTask, Task
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Selection = Literal["last", "best validation"]
 
-ADDED = ("bucket",)
+ADDED = ("bucket", "weight_decay", "learning_rate_schedule", "warmup_steps")
 """Settings that the first runs did not have."""
 
 
@@ -153,6 +153,14 @@ class Settings(_Part):
     learning_rate: Positive = 1e-3
     optimizer: Literal["adam"] = "adam"
     """Adam with PyTorch's betas (0.9, 0.999) and epsilon 1e-8."""
+    weight_decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
+    """Every trained parameter shrinks by this times the learning rate at each update, apart from
+    Adam's step (AdamW). 0: plain Adam."""
+    learning_rate_schedule: Literal["constant", "cosine"] = "constant"
+    """`cosine`: the learning rate falls along half a cosine to 0 at the last step. It needs to know
+    the last step: a run that `stop_at` ends earlier ends in mid-fall."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps at the start during which the learning rate rises in equal parts to its full value."""
     clip: Positive | None = 1.0
     """Greatest norm of the gradient of all trained parameters together; None: as it comes."""
     curriculum: Curriculum = Curriculum()

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from treering._errors import UserError
-from treering.tasks.abstract import DatasetTask, Split
+from treering.tasks.abstract import DatasetTask, Sizes, Split
 from treering.tasks.text.files import Rows
-from treering.tasks.text.vocabulary import PADDING, Vocabulary
+from treering.tasks.text.vocabulary import PADDING, Cut, Vocabulary
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -23,11 +23,13 @@ class TextTask(DatasetTask):
     """A `DatasetTask` of texts, with what it takes to read further texts the same way."""
 
     vocabulary: Vocabulary
-    max_tokens: int
+    max_tokens: int | None
     min_tokens: int | None
     """shorter texts are lengthened to this, see `encode`"""
     left_out: int
     """training rows dropped because their text is also in the given test file"""
+    separator: str | None = None
+    """the word that stands between the two sentences of a text; None: a text is one"""
 
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Tokens (N, T) and lengths (N,) of new texts; UserError for one without words."""
@@ -40,17 +42,23 @@ def make_task(
     validation: Rows,
     test: Rows,
     *,
-    max_tokens: int,
+    max_tokens: int | None,
     max_words: int | None,
     min_tokens: int | None = None,
     left_out: int = 0,
+    cut: Cut = "words",
+    labels: Sequence[str] | None = None,
+    separator: str | None = None,
+    sizes: Sizes | None = None,
 ) -> TextTask:
     """The task of three parts; vocabulary and classes come from `train` alone.
 
+    labels: the classes in an order of their own; None: sorted.
+
     UserError if another part has a class that `train` lacks.
     """
-    labels = tuple(sorted(set(train.labels)))
-    vocabulary = Vocabulary.of_texts(train.texts, max_words=max_words)
+    labels = tuple(sorted(set(train.labels)) if labels is None else labels)
+    vocabulary = Vocabulary.of_texts(train.texts, max_words=max_words, cut=cut)
     number = {label: index for index, label in enumerate(labels)}
 
     def split(rows: Rows) -> Split:
@@ -75,20 +83,27 @@ def make_task(
         max_tokens=max_tokens,
         min_tokens=min_tokens,
         left_out=left_out,
+        separator=separator,
+        sizes=sizes,
     )
 
 
 def encode(
-    vocabulary: Vocabulary, texts: Sequence[str], max_tokens: int, min_tokens: int | None = None
+    vocabulary: Vocabulary,
+    texts: Sequence[str],
+    max_tokens: int | None,
+    min_tokens: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Tokens (N, T) of the first `max_tokens` words of each text, and lengths (N,).
+    """Tokens (N, T) of the first `max_tokens` words of each text (None: all), and lengths (N,).
 
     A text of fewer than `min_tokens` words is repeated, its last copy cut, until it has so many:
     it says nothing new, but what it says lies further apart. UserError for a text without words.
     """
-    if max_tokens < 1:
+    if max_tokens is not None and max_tokens < 1:
         raise UserError(f"max_tokens is {max_tokens}; write a number of at least 1")
-    if min_tokens is not None and not 1 <= min_tokens <= max_tokens:
+    if min_tokens is not None and (
+        min_tokens < 1 or (max_tokens is not None and min_tokens > max_tokens)
+    ):
         raise UserError(
             f"min_tokens is {min_tokens}; write a number from 1 to max_tokens, {max_tokens}"
         )

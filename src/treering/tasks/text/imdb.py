@@ -7,7 +7,6 @@ one file a review, or as two files train.tsv and test.tsv with one review a line
 """
 
 import gzip
-import hashlib
 import re
 import tarfile
 import zlib
@@ -91,14 +90,8 @@ def read_archive(path: Path) -> tuple[Rows, Rows]:
 
     UserError if it is not the published one, which its checksum says.
     """
+    locate.check(path, ADDRESS, SHA256)
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != SHA256:
-            raise UserError(
-                f"{path} is not the published archive: its SHA-256 is {digest}; delete it, then it"
-                f" is downloaded again from {ADDRESS}"
-            )
         found = _members(path)
     except OSError as error:
         raise UserError(f"{path}: cannot read it: {error.strerror or error}") from None

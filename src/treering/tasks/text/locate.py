@@ -4,6 +4,7 @@ Order: the folder named by the environment variable TREERING_DATA, the user's ca
 a download into the cache folder.
 """
 
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -48,6 +49,20 @@ def obtain(folder: str, name: str, address: str, sha256: str) -> Path:
     """The file `folder/name`, found, or downloaded from `address` into the cache; as `download`."""
     found = find(folder, name)
     return found or download(address, sha256, cache_folder() / folder / name)
+
+
+def check(path: Path, address: str, sha256: str) -> None:
+    """UserError unless the file that lies there has this checksum."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot read it: {error.strerror}") from None
+    if digest != sha256:
+        raise UserError(
+            f"{path} is not the published archive: its SHA-256 is {digest}; delete it, then it is"
+            f" downloaded again from {address}"
+        )
 
 
 def download(url: str, sha256: str, target: Path, *, timeout: float = 30) -> Path:

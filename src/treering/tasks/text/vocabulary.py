@@ -7,6 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 from tokenizers.normalizers import NFC, Lowercase
 from tokenizers.normalizers import Sequence as Normalizers
@@ -19,6 +20,7 @@ _RESERVED = ("[PAD]", "[UNK]")
 _FORMAT = "treering vocabulary 1"
 _NORMALIZER = Normalizers([NFC(), Lowercase()])
 _WHITESPACE = Whitespace()
+Cut = Literal["words", "blanks"]
 _ASCII_WORDS = re.compile(r"\w+|[^\w\s]+", re.ASCII)
 
 
@@ -26,7 +28,8 @@ class Vocabulary:
     """Word ids: 0 is padding, 1 any unknown word, then the words, commonest first.
 
     A text is normalised (NFC, lower case) and cut into runs of letters and digits and runs
-    of other visible characters: "Don't stop!" is don, ', t, stop, !.
+    of other visible characters: "Don't stop!" is don, ', t, stop, !. With `cut="blanks"`, for
+    texts that somebody else has cut, into what stands between blanks: "Do n't !" is do, n't, !.
 
     >>> vocabulary = Vocabulary.of_texts(["The cat.", "the dog"])
     >>> len(vocabulary), vocabulary.words
@@ -35,7 +38,7 @@ class Vocabulary:
     [[2, 1]]
     """
 
-    def __init__(self, words: Sequence[str]) -> None:
+    def __init__(self, words: Sequence[str], cut: Cut = "words") -> None:
         """`words` get the ids 2, 3, ...; ValueError if one occurs twice or is reserved."""
         ids = {word: number for number, word in enumerate((*_RESERVED, *words))}
         if len(ids) != len(words) + len(_RESERVED):
@@ -43,11 +46,17 @@ class Vocabulary:
                 "a vocabulary's words must differ from each other and from [PAD], [UNK]"
             )
         self.words = tuple(words)
+        self.cut: Cut = cut
         self._ids = ids
 
     @classmethod
     def of_texts(
-        cls, texts: Iterable[str], *, max_words: int | None = None, min_count: int = 1
+        cls,
+        texts: Iterable[str],
+        *,
+        max_words: int | None = None,
+        min_count: int = 1,
+        cut: Cut = "words",
     ) -> "Vocabulary":
         """The `max_words` commonest words (None: all) that occur at least `min_count` times.
 
@@ -58,9 +67,9 @@ class Vocabulary:
                 raise UserError(f"{what} is {number}; write a number of at least 1")
         counts: Counter[str] = Counter()
         for text in texts:
-            counts.update(words_of(text))
+            counts.update(words_of(text, cut))
         words = [word for word, count in counts.items() if count >= min_count]
-        return cls(sorted(words, key=lambda word: (-counts[word], word))[:max_words])
+        return cls(sorted(words, key=lambda word: (-counts[word], word))[:max_words], cut)
 
     def __len__(self) -> int:
         """Number of ids, padding and unknown included."""
@@ -69,11 +78,14 @@ class Vocabulary:
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text's words; an empty list for a text without visible characters."""
         ids = self._ids
-        return [[ids.get(word, UNKNOWN) for word in words_of(text)] for text in texts]
+        return [[ids.get(word, UNKNOWN) for word in words_of(text, self.cut)] for text in texts]
 
     def to_json(self) -> str:
         """The vocabulary as JSON text that `from_json` reads."""
-        return json.dumps({"format": _FORMAT, "words": self.words}, ensure_ascii=False)
+        content: dict[str, Any] = {"format": _FORMAT, "words": self.words}
+        if self.cut != "words":
+            content["cut"] = self.cut
+        return json.dumps(content, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str, source: str = "vocabulary") -> "Vocabulary":
@@ -88,8 +100,11 @@ class Vocabulary:
         words = content.get("words")
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise UserError(f'{source}: "words" is not a list of strings; {expected}')
+        cut = next((known for known in get_args(Cut) if known == content.get("cut", "words")), None)
+        if cut is None:
+            raise UserError(f'{source}: unknown "cut" {content["cut"]!r}; {expected}')
         try:
-            return cls(words)
+            return cls(words, cut)
         except ValueError as error:
             raise UserError(f"{source}: {error}") from None
 
@@ -120,8 +135,11 @@ class Vocabulary:
         return cls.from_json(text, str(path))
 
 
-def words_of(text: str) -> list[str]:
+def words_of(text: str, cut: Cut = "words") -> list[str]:
     """The words of a text, in their order."""
+    if cut == "blanks":
+        # Not split(): other white space than a blank may stand within a word.
+        return [word for word in _NORMALIZER.normalize_str(text).split(" ") if word]
     if text.isascii():
         # The same words in a third of the time.
         return _ASCII_WORDS.findall(text.lower())
