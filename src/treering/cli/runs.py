@@ -160,7 +160,9 @@ def build(protocol: Protocol, spec: LayerSpec, seed: int) -> tuple[Model, list, 
     """The model with its initial parameters drawn from the seed, its penalties, what runs it."""
     task, sizes = protocol.task, protocol.model
     assert sizes.hidden_size is not None
-    separator = getattr(task, "separator", None)
+    separator = None
+    if isinstance(task, DatasetTask) and task.separator is not None:
+        [[separator]] = task.vocabulary.encode([task.separator])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "parameters"))
         model, penalties = build_model(
@@ -172,7 +174,7 @@ def build(protocol: Protocol, spec: LayerSpec, seed: int) -> tuple[Model, list, 
             sizes.embedding_size,
             task if isinstance(task, GeneratedTask) else None,
             **_reading(sizes),
-            separator=None if separator is None else task.vocabulary.encode([separator])[0][0],
+            separator=separator,
         )
         model.to(protocol.run.device)
         layer = model.layer
@@ -246,9 +248,8 @@ def run_one(protocol: Protocol, spec: LayerSpec, seed: int, progress: Progress) 
             **_lengths(protocol),
             labels=task.labels if isinstance(task, DatasetTask) else (),
             max_tokens=task.max_tokens if isinstance(task, DatasetTask) else None,
-            # Only texts are lengthened, and only texts are pairs.
-            min_tokens=getattr(task, "min_tokens", None),
-            separator=getattr(task, "separator", None),
+            min_tokens=task.min_tokens if isinstance(task, DatasetTask) else None,
+            separator=task.separator if isinstance(task, DatasetTask) else None,
             metric=task.metric,
         ),
         model=ModelInfo(

@@ -64,7 +64,7 @@ def gate_saturation(name: str) -> Measure:
 
 
 def probed_beyond(target: str) -> Measure:
-    """Accuracy of a linear probe for an automaton's state, at prefixes longer than it was fitted to."""
+    """Accuracy of a linear probe for an automaton's state, at prefixes longer than fitted to."""
 
     def measure(inspection: Inspection) -> float | None:
         return next((probe.beyond for probe in inspection.probes if probe.target == target), None)
