@@ -64,7 +64,7 @@ def inspect_(
     if not runs:
         raise UserError("give the folder of a run, as `treering train` prints it")
     loaded = [load_run(folder) for folder in runs]
-    labels = _labels([run.record for run in loaded])
+    labels = labels_of([run.record for run in loaded])
     task = _task_of(loaded)
     chosen = _length(task, [run.record for run in loaded], length)
     words = [*_words(loaded[0]), EMPTY]
@@ -124,7 +124,7 @@ class _Told:
         self._bars.update(self._bar, description=what)
 
 
-def _labels(records: Sequence[Record]) -> list[str]:
+def labels_of(records: Sequence[Record]) -> list[str]:
     """What each run is called beside the others: its layer, with seed or id where needed."""
     layers = Counter(record.model.layer for record in records)
     seeded = [
@@ -251,7 +251,8 @@ def _inspection(
 def _show(inspections: Sequence[Inspection], out_page: Path) -> None:
     with standard_output() as out:
         for run in inspections:
-            table = plain_table(escape(f"{run.label}: {page.facts(run)}"))
+            out.print(f"{run.label}: {page.facts(run)}", markup=False, soft_wrap=True)
+            table = plain_table("")
             for heading in ("measure", "of", ""):
                 table.add_column(heading)
             for row in rows(run):

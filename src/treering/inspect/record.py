@@ -189,7 +189,7 @@ class Inspection(BaseModel):
     """What it was measured on, in words."""
     samples: PositiveInt
     length: PositiveInt
-    """Tokens of the longest sequence, as the layer reads them."""
+    """Tokens of the longest sequence, empty ones aside."""
     gradients: tuple[Gradient, ...] = ()
     gates: tuple[Gate, ...] = ()
     similarity: tuple[Similarity, ...] = ()
