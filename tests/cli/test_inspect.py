@@ -105,7 +105,7 @@ def test_a_language_model_of_a_file(call: Call, folder: Path) -> None:
     one = Inspection.load(run)
     # A twentieth of 1500 characters is for testing, less than a window's usual 128.
     assert one.length == 74
-    assert one.data == "1 windows of 74 tokens of the test part"
+    assert one.data == "1 window of 74 tokens of the test part"
     assert set(one.unavailable) == {"probes"}
     assert {gate.name for gate in one.gates} == {"i", "f", "g", "o", "alpha"}
     outcome = call("inspect", run, *SMALL, "--length=10")

@@ -161,7 +161,19 @@ def test_a_network_that_keeps_the_first_symbol_is_read(model_of: Make) -> None:
     first, both = probes.probes(model, tr.tasks.get("even_pairs"), samples=60, length=8)
     assert first.target == "first symbol"
     assert first.within == first.beyond == 1
+    assert both.within is not None
     assert both.within < 1
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_what_no_prefix_has_is_not_asked_for(samples: int, model_of: Make) -> None:
+    model = model_of("transducer")
+    model.layer = tr.GRU(10, 6, batch_first=True)
+    model.symbols = 9
+    (found,) = probes.probes(model, tr.tasks.get("modular_arithmetic"), samples, length=1)
+    assert (found.target, found.at) == ("value of the expression so far", (1,))
+    assert found.within is not None
+    assert found.beyond is None  # sequences of two symbols are of one
 
 
 @pytest.mark.parametrize("name", ["stack_manipulation", "bucket_sort"])

@@ -44,7 +44,7 @@ BRACKETS = [
 @pytest.mark.parametrize(("schedule", "length", "expected"), BRACKETS)
 def test_brackets(schedule: tr.Tree | None, length: int, expected: str) -> None:
     _, _, found = read(length, schedule)
-    assert found.merges
+    assert found.bracket == ("balanced" if schedule is None else schedule.bracket)
     assert bracketed(found) == expected
     assert len(found.nodes) == 2 * length - 1
 
@@ -100,7 +100,7 @@ def test_tree_order_reads_the_centre_first(name: str, model_of: Make, texts: Rag
     for row, (one, length) in enumerate(zip(found, texts.lengths.tolist(), strict=True)):
         assert one.order == tuple(tr.orders.tree_order(length).tolist())
         assert one.tokens == tuple(WORDS[i] for i in texts.inputs[row, :length].tolist())
-        assert one.merges == (name == "pr-rnn" or length == 1)
+        assert one.bracket == ("balanced" if name == "pr-rnn" else None)
         last = model.layer.reduce(x[[row], :length])
         assert one.nodes[-1].norm == pytest.approx(last.norm().item(), rel=1e-3)
 
@@ -118,4 +118,4 @@ def test_a_loop_tells_how_far_each_token_moves_the_state(
         assert (node.left, node.right) == (None, None)
         before = after
     assert [node.size for node in found.nodes] == [1, 2, 3, 4, 5]
-    assert not found.merges
+    assert found.bracket is None

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -21,7 +21,7 @@ from treering.inspect.record import (
     Spectrum,
 )
 from treering.report import inspection, wording
-from treering.report.inspection_readings import bracketed, visible
+from treering.report.inspection_readings import bracketed, reading_plots, visible
 
 CURVE = Curve(at=(0, 1, 5), low=(0.0, 0.1, 1e-9), median=(1.0, 0.2, 1e-8), high=(2.0, 0.3, 1e-7))
 TREE = (
@@ -70,7 +70,9 @@ def made(label: str = "lstm", **fields: Any) -> Inspection:
                 ),
             ),
             "readings": (
-                Reading(layer="layer 1", tokens=("a", "b"), order=(0, 1), nodes=TREE),
+                Reading(
+                    layer="layer 1", tokens=("a", "b"), order=(0, 1), nodes=TREE, bracket="left"
+                ),
                 Reading(layer="layer 1", tokens=("a", "b"), order=(1, 0), nodes=LOOP),
             ),
             "probes": (
@@ -173,7 +175,7 @@ def test_several_runs_stand_side_by_side_and_each_pair_once() -> None:
         ("pr-lstm", "gru"),
     ]
     assert re.findall(r'--way: [\d.]+">([\d.]+)<', page) == ["0.250", "0.500", "0.750"]
-    assert "lstm 95.0% up to 40, 60.0% beyond" in page
+    assert "lstm 100.0% at 1, 60.0% at 80" in page
     assert len(re.findall(r"<h2", page)) == 4
 
 
@@ -221,8 +223,26 @@ def test_visible_tokens(token: str, shown: str) -> None:
 
 
 def test_a_bracket_in_tree_order_has_its_tokens_as_they_are_read() -> None:
-    one = Reading(layer="layer 1", tokens=("a", "b"), order=(1, 0), nodes=TREE)
+    one = Reading(layer="layer 1", tokens=("a", "b"), order=(1, 0), nodes=TREE, bracket="left")
     assert bracketed(one) == "(b a)"
+
+
+def test_blocks_and_what_joins_them_are_told_apart() -> None:
+    leaf = {"size": 1, "norm": 1.0, "change": 1.0}
+    nodes = (
+        *(Node(start=start, **leaf) for start in range(3)),
+        Node(start=0, size=2, left=0, right=1, norm=1, change=1),
+        Node(start=0, size=3, left=3, right=2, norm=1, change=1),
+    )
+    brackets: list[tuple[Literal["balanced", "left"], int]] = [("balanced", 1), ("left", 0)]
+    for bracket, joined in brackets:
+        one = Reading(
+            layer="layer 1", tokens=tuple("abc"), order=(0, 1, 2), nodes=nodes, bracket=bracket
+        )
+        (plot,) = reading_plots([one], "salt")
+        (folds,) = re.findall(r'<g class="folds">(.*?)</g>\s*</g>', plot.svg, re.DOTALL) or [""]
+        assert folds.count("<use") == joined
+        assert ("squares join" in plot.note) == bool(joined)
 
 
 def test_gradients_that_vanish_altogether_and_numbers_that_are_none() -> None:

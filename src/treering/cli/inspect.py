@@ -17,6 +17,7 @@ from treering._errors import UserError
 from treering.cli.models import LoadedRun, load_run
 from treering.cli.options import Flag, Whole
 from treering.cli.reproduced import protocol_of
+from treering.cli.runs import enough_memory
 from treering.cli.streams import plain_table, print_json, standard_output
 from treering.inspect.alignment import linear_cka, representations
 from treering.inspect.record import PARTS, Alignment, Inspection, Spectrum, significant
@@ -73,7 +74,7 @@ def inspect_(
     command += [str(w) for pair in options.items() if pair[1] is not None for w in pair]
 
     found: list[Survey] = []
-    with _Told(quiet=json) as told:
+    with _Told(quiet=json) as told, enough_memory("--samples or --length"):
         for run, label in zip(loaded, labels, strict=True):
             found.append(
                 survey(
@@ -292,8 +293,8 @@ def rows(run: Inspection) -> Iterator[tuple[str, str, str]]:
         yield "singular values", what, f"up to {largest:.3g}{radius}"
     for one in run.probes:
         number = (
-            f"{wording.percent(one.within)} up to length {one.longest},"
-            f" {wording.percent(one.beyond)} beyond (chance {wording.percent(one.chance)})"
+            f"{page.percent(one.within)} up to length {one.longest},"
+            f" {page.percent(one.beyond)} beyond (chance {wording.percent(one.chance)})"
         )
         yield "probe", f"{one.target}, {one.layer}", number
     for one in run.alignments:

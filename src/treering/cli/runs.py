@@ -229,7 +229,7 @@ def run_one(protocol: Protocol, spec: LayerSpec, seed: int, progress: Progress) 
         seed=seed,
         environment=environment(protocol.run.device),
     )
-    with _enough_memory():
+    with enough_memory():
         return fit(
             model,
             task,
@@ -253,7 +253,7 @@ def run_all(protocol: Protocol, specs: Sequence[LayerSpec], seeds: Sequence[int]
     """
     for spec in specs:
         # All of them before the first starts: a mistake in the last must not show after an hour.
-        with _enough_memory():
+        with enough_memory():
             build(protocol, spec, seeds[0])
     runs = [(spec, seed) for seed in seeds for spec in specs]
     left = [one for one in runs if not _is_finished(folder_of(protocol, *one))]
@@ -305,7 +305,8 @@ def _run_alone(protocol: Protocol, spec: LayerSpec, seed: int, progress: Progres
 
 
 @contextmanager
-def _enough_memory() -> Iterator[None]:
+def enough_memory(smaller: str = "--batch-size or --hidden-size") -> Iterator[None]:
+    """A UserError that asks for smaller options where PyTorch finds no memory."""
     try:
         yield
     except RuntimeError as error:
@@ -314,8 +315,7 @@ def _enough_memory() -> Iterator[None]:
         if not told and not isinstance(error, torch.OutOfMemoryError):
             raise
         raise UserError(
-            "not enough memory for this model and batch; write a smaller --batch-size or"
-            " --hidden-size"
+            f"not enough memory for this model and batch; write a smaller {smaller}"
         ) from None
 
 
