@@ -279,8 +279,12 @@ def rows(run: Inspection) -> Iterator[tuple[str, str, str]]:
         label = gradient_label(one)
         yield "gradient norm", f"input, {label}" if one.of == "input" else label, ends(one.curve)
     for one in run.gates:
-        edges = f"{wording.percent(one.closed)} closed, {wording.percent(one.opened)} open"
-        yield "gate", f"{one.layer}, {one.name}", f"mean {one.mean:.3f}, {edges}"
+        low, high = wording.percent(one.closed), wording.percent(one.opened)
+        if one.range[0] == 0:
+            kind, edges = "gate", f"{low} closed, {high} open"
+        else:
+            kind, edges = "candidate", f"{low} below {wording.MINUS}0.95, {high} above 0.95"
+        yield kind, f"{one.layer}, {one.name}", f"mean {one.mean:.3f}, {edges}"
     for one in run.similarity:
         yield "cosine of states", one.layer, ends(one.curve)
     blocks: dict[str, list[Spectrum]] = {}
