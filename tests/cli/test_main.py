@@ -93,7 +93,7 @@ def test_example_runs_with_a_small_budget(
     assert call("train", "even_pairs", *FAST).code == 0
     budget = FAST_TEXT if command in ("train", "compare") else []
     words = example(command)
-    if command in ("predict", "export"):
+    if command in ("inspect", "predict", "export"):
         (folder / "new.txt").write_text("The film was lovely\n")
         trained = call("train", "reviews.csv", *COLUMNS, *FAST_TEXT, "--layer=lstm").out
         place = trained.splitlines()[-1].removeprefix("Record and checkpoint: ")

@@ -376,7 +376,7 @@ def test_the_report_imports_neither_torch_nor_pyplot_nor_what_it_does_not_draw()
         "sys.modules['treering'] = package\n"
         "import treering.report\n"
         "print('matplotlib' in sys.modules)\n"
-        "import treering.report.plots\n"
+        "import treering.report.plots, treering.report.inspection\n"
         "print(sorted({'torch', 'matplotlib.pyplot'} & set(sys.modules)))\n"
     )
     result = subprocess.run(

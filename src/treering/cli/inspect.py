@@ -17,6 +17,7 @@ from treering._errors import UserError
 from treering.cli.models import LoadedRun, load_run
 from treering.cli.options import Flag, Whole
 from treering.cli.reproduced import protocol_of
+from treering.cli.runs import enough_memory
 from treering.cli.streams import plain_table, print_json, standard_output
 from treering.inspect.alignment import linear_cka, representations
 from treering.inspect.record import PARTS, Alignment, Inspection, Spectrum, significant
@@ -64,7 +65,7 @@ def inspect_(
     if not runs:
         raise UserError("give the folder of a run, as `treering train` prints it")
     loaded = [load_run(folder) for folder in runs]
-    labels = _labels([run.record for run in loaded])
+    labels = labels_of([run.record for run in loaded])
     task = _task_of(loaded)
     chosen = _length(task, [run.record for run in loaded], length)
     words = [*_words(loaded[0]), EMPTY]
@@ -73,7 +74,7 @@ def inspect_(
     command += [str(w) for pair in options.items() if pair[1] is not None for w in pair]
 
     found: list[Survey] = []
-    with _Told(quiet=json) as told:
+    with _Told(quiet=json) as told, enough_memory("--samples or --length"):
         for run, label in zip(loaded, labels, strict=True):
             found.append(
                 survey(
@@ -124,7 +125,7 @@ class _Told:
         self._bars.update(self._bar, description=what)
 
 
-def _labels(records: Sequence[Record]) -> list[str]:
+def labels_of(records: Sequence[Record]) -> list[str]:
     """What each run is called beside the others: its layer, with seed or id where needed."""
     layers = Counter(record.model.layer for record in records)
     seeded = [
@@ -254,7 +255,8 @@ def _inspection(
 def _show(inspections: Sequence[Inspection], out_page: Path) -> None:
     with standard_output() as out:
         for run in inspections:
-            table = plain_table(escape(f"{run.label}: {page.facts(run)}"))
+            out.print(f"{run.label}: {page.facts(run)}", markup=False, soft_wrap=True)
+            table = plain_table("")
             for heading in ("measure", "of", ""):
                 table.add_column(heading)
             for row in rows(run):
@@ -280,8 +282,12 @@ def rows(run: Inspection) -> Iterator[tuple[str, str, str]]:
         label = gradient_label(one)
         yield "gradient norm", f"input, {label}" if one.of == "input" else label, ends(one.curve)
     for one in run.gates:
-        edges = f"{wording.percent(one.closed)} closed, {wording.percent(one.opened)} open"
-        yield "gate", f"{one.layer}, {one.name}", f"mean {one.mean:.3f}, {edges}"
+        low, high = wording.percent(one.closed), wording.percent(one.opened)
+        if one.range[0] == 0:
+            kind, edges = "gate", f"{low} closed, {high} open"
+        else:
+            kind, edges = "candidate", f"{low} below {wording.MINUS}0.95, {high} above 0.95"
+        yield kind, f"{one.layer}, {one.name}", f"mean {one.mean:.3f}, {edges}"
     for one in run.similarity:
         yield "cosine of states", one.layer, ends(one.curve)
     blocks: dict[str, list[Spectrum]] = {}
@@ -294,8 +300,8 @@ def rows(run: Inspection) -> Iterator[tuple[str, str, str]]:
         yield "singular values", what, f"up to {largest:.3g}{radius}"
     for one in run.probes:
         number = (
-            f"{wording.percent(one.within)} up to length {one.longest},"
-            f" {wording.percent(one.beyond)} beyond (chance {wording.percent(one.chance)})"
+            f"{page.percent(one.within)} up to length {one.longest},"
+            f" {page.percent(one.beyond)} beyond (chance {wording.percent(one.chance)})"
         )
         yield "probe", f"{one.target}, {one.layer}", number
     for one in run.alignments:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from torch import Tensor
 
@@ -93,7 +93,8 @@ def load_run(folder: Path) -> LoadedRun:
         UserError: a part is missing or damaged, or they do not fit each other.
     """
     record = Record.load(folder)
-    vocabulary = generated = separator = None
+    vocabulary = generated = None
+    separator: int | None = None
     if record.task.kind == "generated":
         generated = tasks.get(record.task.name)
         symbols = generated.input_size
@@ -101,7 +102,7 @@ def load_run(folder: Path) -> LoadedRun:
         vocabulary = read_vocabulary(_text(path := folder / VOCABULARY), record.task.kind, path)
         symbols = len(vocabulary)
         if record.task.separator is not None:
-            [[separator]] = vocabulary.encode([record.task.separator])
+            [[separator]] = cast("Vocabulary", vocabulary).encode([record.task.separator])
     model, _ = build_model(
         LayerSpec.parse(record.model.layer),
         record.task.kind,

@@ -285,8 +285,8 @@ def run_one(protocol: Protocol, spec: LayerSpec, seed: int, progress: Progress) 
 
 
 @contextmanager
-def enough_memory() -> Iterator[None]:
-    """UserError where PyTorch cannot have the memory it asks for."""
+def enough_memory(smaller: str = "--batch-size or --hidden-size") -> Iterator[None]:
+    """A UserError that asks for smaller options where PyTorch finds no memory."""
     try:
         yield
     except RuntimeError as error:
@@ -295,8 +295,7 @@ def enough_memory() -> Iterator[None]:
         if not told and not isinstance(error, torch.OutOfMemoryError):
             raise
         raise UserError(
-            "not enough memory for this model and batch; write a smaller --batch-size or"
-            " --hidden-size"
+            f"not enough memory for this model and batch; write a smaller {smaller}"
         ) from None
 
 

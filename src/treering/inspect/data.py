@@ -29,7 +29,10 @@ def batch_of(task: Task, samples: int, length: int | None) -> tuple[AnyBatch, st
     if isinstance(task, GeneratedTask):
         assert length is not None
         drawn = task.sample(samples, length, generator(SEED, f"inspection:{length}"))
-        return drawn, f"{samples} new sequences of {drawn.inputs.shape[1]} symbols"
+        return (
+            drawn,
+            f"{_counted(samples, 'new sequence')} of {_counted(drawn.inputs.shape[1], 'symbol')}",
+        )
     if isinstance(task, DatasetTask):
         if length is not None:
             raise UserError(
@@ -38,7 +41,7 @@ def batch_of(task: Task, samples: int, length: int | None) -> tuple[AnyBatch, st
             )
         rows = torch.randperm(len(task.test.labels), generator=generator(SEED, "inspection"))
         rows = rows[:samples]
-        return task.batch(task.test, rows), f"{len(rows)} texts of the test part"
+        return task.batch(task.test, rows), f"{_counted(len(rows), 'text')} of the test part"
     if isinstance(task, StreamTask):
         assert length is not None
         return _windows(task, samples, length)
@@ -57,8 +60,12 @@ def _windows(task: StreamTask, samples: int, length: int) -> tuple[Batch, str]:
     tokens = task.test[places]
     counted = torch.zeros_like(tokens[:, 1:], dtype=torch.bool)
     counted[:, -1] = True
-    what = f"{len(starts)} windows of {length} tokens of the test part"
+    what = f"{_counted(len(starts), 'window')} of {_counted(length, 'token')} of the test part"
     return Batch(tokens[:, :-1], tokens[:, 1:], counted), what
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def examples_of(task: Task, count: int) -> AnyBatch:

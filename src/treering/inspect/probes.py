@@ -55,13 +55,20 @@ def probes(model: nn.Module, task: Task, samples: int, length: int) -> list[Prob
         )
     ]
     places = [_places(model, batch.inputs.shape[1]) for batch in drawn]
+    asked = []
+    for reader in readers:
+        parts = zip(drawn, places, strict=True)
+        labels = [reader.states(batch.inputs)[:, at] for batch, at in parts]
+        # A single digit, for instance, has no operator.
+        if all(bool((part != UNDEFINED).any()) for part in labels):
+            asked.append((reader, labels))
     states = [prefix_states(model, batch, at) for batch, at in zip(drawn, places, strict=True)]
     found = []
     for layer in states[0]:
         parts = [of_part[layer] for of_part in states]
         if not all(bool(part.isfinite().all()) for part in parts):
             raise NotAvailableError("its states are not finite")
-        found += [_probe(reader, layer, drawn, places, parts) for reader in readers]
+        found += [_probe(reader, layer, labels, places, parts) for reader, labels in asked]
     return found
 
 
@@ -90,11 +97,11 @@ def _places(model: nn.Module, count: int) -> list[int]:
 def _probe(
     reader: Reader,
     layer: str,
-    drawn: list[Batch],
+    labels: list[Tensor],
     places: list[list[int]],
     states: list[Tensor],
 ) -> Probe:
-    labels = [reader.states(batch.inputs)[:, at] for batch, at in zip(drawn, places, strict=True)]
+    """Labels (B, K) and states (B, K, H) at K places, of the three parts."""
     train, validation = (
         _defined(states[part], labels[part], f"{reader.name}:{part}") for part in range(2)
     )
@@ -107,8 +114,8 @@ def _probe(
     longest = places[0][-1] + 1
     prefixes = [places[2][k] + 1 for k in at]
 
-    def mean(chosen: list[float]) -> float:
-        return significant(sum(chosen) / len(chosen)) if chosen else 0.0
+    def mean(chosen: list[float]) -> float | None:
+        return significant(sum(chosen) / len(chosen)) if chosen else None
 
     pairs = list(zip(prefixes, accuracy, strict=True))
     return Probe(

@@ -56,39 +56,39 @@ def readings(model: nn.Module, batch: AnyBatch, words: Sequence[str]) -> list[Re
             if direction:
                 places, tokens = places.flip(0), tokens.flip(0)
             if isinstance(recurrent.cell, MergeCell):
-                nodes = _tree(recurrent, direction, tokens)
+                schedule = tree_of(recurrent)
+                weights = recurrent.weights(0, direction)
+                nodes = tree_nodes(recurrent.cell, weights, tokens, merges(schedule, size))
             else:
-                nodes = _steps(model, batch, row, direction, size)
+                schedule, nodes = None, _steps(model, batch, row, direction, size)
             found.append(
                 Reading(
                     layer=name,
                     tokens=tuple(texts[:size]),
                     order=tuple(places.tolist()),
                     nodes=tuple(nodes),
+                    bracket=None if schedule is None else schedule.bracket,
                 )
             )
     return found
 
 
-def _tree(recurrent: Recurrent, direction: int, x: Tensor) -> list[Node]:
-    """The tree over x (T, 1, I), merged one pair at a time."""
-    cell, weights = recurrent.cell, recurrent.weights(0, direction)
-    assert isinstance(cell, MergeCell)
-    plan = bracket(recurrent, len(x))
-    return tree_nodes(cell, weights, x, plan)
+def tree_of(recurrent: Recurrent) -> Tree:
+    """The schedule of a layer that merges.
 
-
-def bracket(recurrent: Recurrent, size: int) -> Program:
-    """The merges of a sequence of `size` tokens under the layer's schedule.
-
-    Errors: NotAvailableError for a schedule other than a tree in one process.
+    Errors: NotAvailableError for another one than a tree in one process.
     """
     schedule = Tree() if recurrent.schedule is None else recurrent.schedule
     if not isinstance(schedule, Tree) or schedule.group is not None:
         raise NotAvailableError(f"the order of merges under {schedule} is not known here")
+    return schedule
+
+
+def merges(schedule: Tree, size: int) -> Program:
+    """The merges of a sequence of `size` tokens, as a shift-reduce program."""
     ranks = {
         "left": float,
-        # The number of times that two divides t.
+        # By the number of times that two divides t.
         "balanced": lambda t: (t & -t).bit_length(),
         "random": random_ranks(schedule.seed),
     }

@@ -125,11 +125,8 @@ class Reading(_Part):
     nodes: tuple[Node, ...]
     """Of a tree: tokens first, in the order of reading, then merges in the order of computation,
     the last one the whole sequence's. Otherwise one for the state after each token read."""
-
-    @property
-    def merges(self) -> bool:
-        """Whether the nodes are a tree's."""
-        return len(self.nodes) > len(self.order) or len(self.order) == 1
+    bracket: Literal["balanced", "left", "random"] | None = None
+    """Which tree; None for a layer that merges nothing."""
 
 
 class Probe(_Part):
@@ -147,10 +144,10 @@ class Probe(_Part):
     """Longest prefix that the probe was fitted to."""
     at: tuple[int, ...]
     accuracy: tuple[float, ...]
-    within: float
-    """Mean accuracy over prefixes up to `longest`."""
-    beyond: float
-    """Mean accuracy over longer ones."""
+    within: float | None
+    """Mean accuracy over prefixes up to `longest`; None if there are none."""
+    beyond: float | None
+    """Mean accuracy over longer ones; None if there are none."""
 
 
 class Alignment(_Part):
@@ -189,7 +186,7 @@ class Inspection(BaseModel):
     """What it was measured on, in words."""
     samples: PositiveInt
     length: PositiveInt
-    """Tokens of the longest sequence, as the layer reads them."""
+    """Tokens of the longest sequence, empty ones aside."""
     gradients: tuple[Gradient, ...] = ()
     gates: tuple[Gate, ...] = ()
     similarity: tuple[Similarity, ...] = ()

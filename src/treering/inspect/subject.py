@@ -99,11 +99,15 @@ def names_of(recurrent: Recurrent) -> list[str]:
 def losses(model: nn.Module, batch: AnyBatch) -> Tensor:
     """Cross entropy of each sequence, (B,): the mean over the outputs that count."""
     if isinstance(model, LanguageModel):
-        logits, _ = model(batch.inputs)
+        # The model's own call would give the logits of a large vocabulary at every token.
+        outputs, _ = model.layer(model.embedding(batch.inputs))
+        logits = model.head(outputs[batch.mask])
     else:
         logits = model(batch.inputs, lengths=batch.lengths, output_length=batch.targets.shape[1])
-    nats = F.cross_entropy(logits.transpose(1, 2), batch.targets, reduction="none")
-    return (nats * batch.mask).sum(1) / batch.mask.sum(1)
+        logits = logits[batch.mask]
+    nats = F.cross_entropy(logits, batch.targets[batch.mask], reduction="none")
+    total = nats.new_zeros(batch.mask.shape).masked_scatter(batch.mask, nats)
+    return total.sum(1) / batch.mask.sum(1)
 
 
 @torch.no_grad()

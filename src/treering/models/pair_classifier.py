@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from treering._errors import UserError
-from treering.layers import Recurrent, Reordered
 from treering.models.classifier import Classifier, Pooling
+from treering.models.layer import Layer
 
 
 class PairClassifier(Classifier):
@@ -32,7 +32,7 @@ class PairClassifier(Classifier):
 
     def __init__(
         self,
-        layer: Recurrent | Reordered,
+        layer: Layer,
         words: int,
         embedding_size: int,
         classes: int,

@@ -213,14 +213,19 @@ def spectrum_rows(found: Iterable[Spectrum]) -> list[tuple[str, ...]]:
     ]
 
 
+def percent(share: float | None) -> str:
+    """A share as a table shows it; of nothing, no number."""
+    return wording.NONE if share is None else wording.percent(share)
+
+
 def probe_rows(run: Inspection) -> list[tuple[str, ...]]:
     """Rows as PROBE_HEADINGS say."""
     return [
         (
             one.target,
             one.layer,
-            wording.percent(one.within),
-            wording.percent(one.beyond),
+            percent(one.within),
+            percent(one.beyond),
             wording.percent(one.chance),
             f"{one.l2:g}",
             f"{one.states:,}",

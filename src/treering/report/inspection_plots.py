@@ -199,8 +199,8 @@ def _probe_plot(target: str, lines: Mapping[str, Probe], looks: Looks, salt: str
         axes.set_xlabel("prefix length")
 
     ends = "; ".join(
-        f"{label} {wording.percent(one.within)} up to {one.longest},"
-        f" {wording.percent(one.beyond)} beyond"
+        f"{label} {wording.percent(one.accuracy[0])} at {one.at[0]},"
+        f" {wording.percent(one.accuracy[-1])} at {one.at[-1]}"
         for label, one in lines.items()
     )
     note = f"Accuracy of the probe. Shaded: the prefixes it was fitted to, up to {first.longest}."

@@ -23,7 +23,7 @@ def reading_plots(found: Sequence[Reading], salt: str) -> list[Plot]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph .* missing from")
             plots.append(
-                _tree(one, f"{salt}-{number}") if one.merges else _steps(one, f"{salt}-{number}")
+                _tree(one, f"{salt}-{number}") if one.bracket else _steps(one, f"{salt}-{number}")
             )
     return plots
 
@@ -57,6 +57,8 @@ def _tree(one: Reading, salt: str) -> Plot:
             heights.append(1 + max(heights[node.left], heights[node.right]))
         places.append(node.start + (node.size - 1) / 2)
     largest = max(node.change for node in one.nodes) or 1.0
+    folds = _folds(one)
+    inside = {n for n, height in enumerate(heights) if height} - folds
 
     def draw(axes: Axes) -> None:
         _bare(axes, below=_room(one))
@@ -64,15 +66,17 @@ def _tree(one: Reading, salt: str) -> Plot:
             for child in (node.left, node.right):
                 if child is not None:
                     axes.plot([places[child], x], [heights[child], y], color=_QUIET, lw=1, zorder=1)
-        for chosen, colour, name in (
-            ([n for n, h in enumerate(heights) if h == 0], 3, "tr-leaves"),
-            ([n for n, h in enumerate(heights) if h > 0], 1, "tr-merges"),
+        for chosen, colour, marker, name in (
+            (set(range(len(one.order))), 3, "o", "tr-leaves"),
+            (inside, 1, "o", "tr-merges"),
+            (folds, 2, "s", "tr-folds"),
         ):
             axes.scatter(
                 [places[n] for n in chosen],
                 [heights[n] for n in chosen],
                 s=[_area(one.nodes[n], largest) for n in chosen],
                 color=_SERIES[colour],
+                marker=marker,
                 edgecolors=_CARD,
                 linewidths=0.7,
                 zorder=2,
@@ -81,11 +85,25 @@ def _tree(one: Reading, salt: str) -> Plot:
         axes.set_ylim(-0.4, max(heights) + 0.5)
         _tokens(axes, [one.tokens[k] for k in one.order])
 
+    blocks = "Circles make blocks of powers of two, squares join them. " if folds else ""
     note = (
-        "Circles: how far the state moves from its left operand, in area; of a token the norm of"
-        f" its own state. Largest {largest:.3g}, norm of the last state {one.nodes[-1].norm:.3g}."
+        f"{blocks}Area: how far the state moves from its left operand; of a token the norm of its"
+        f" own state. Largest {largest:.3g}, norm of the last state {one.nodes[-1].norm:.3g}."
     )
     return Plot(_title(one), note, _svg(draw, salt, f"Merges: {bracketed(one)}.", 8))
+
+
+def _folds(one: Reading) -> set[int]:
+    """Of a balanced bracket the nodes that join blocks, which are of unequal size."""
+    if one.bracket != "balanced":
+        return set()
+    return {
+        n
+        for n, node in enumerate(one.nodes)
+        if node.left is not None
+        and node.right is not None
+        and one.nodes[node.left].size != one.nodes[node.right].size
+    }
 
 
 def _steps(one: Reading, salt: str) -> Plot:
