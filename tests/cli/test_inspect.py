@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+import treering as tr
 from made_records import record
 from treering._errors import UserError
 from treering.cli.inspect import EMPTY, labels_of
+from treering.inspect.alignment import representations
 from treering.inspect.record import PARTS, Inspection
+from treering.inspect.subject import AnyBatch, NotAvailableError
 from treering.training import checkpoint
 
 from .conftest import (
@@ -86,6 +89,25 @@ def test_two_runs_are_laid_side_by_side(call: Call) -> None:
     assert "Side by side" in Path("inspection.html").read_text(encoding="utf-8")
 
 
+def test_a_run_without_states_at_every_token_is_left_out(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [trained(call, "even_pairs", f"--layer={name}", *FAST) for name in ("lstm", "gru")]
+
+    def only_lstm(model: torch.nn.Module, batch: AnyBatch) -> dict[str, torch.Tensor]:
+        if isinstance(model.layer, tr.GRU):
+            raise NotAvailableError("it shows nothing")
+        return representations(model, batch)
+
+    monkeypatch.setattr("treering.cli.inspect.representations", only_lstm)
+    outcome = call("inspect", *runs, *SMALL)
+    assert "States beside those of other runs: not available, it shows nothing" in outcome.out
+    lstm, gru = map(Inspection.load, runs)
+    assert lstm.alignments == gru.alignments == ()
+    assert set(gru.unavailable) == {"alignments"}
+    assert lstm.unavailable == {}
+
+
 def test_runs_of_one_layer_are_told_apart() -> None:
     runs = [record("gru", 0, run_id="a"), record("gru", 1), record("gru", 0, run_id="b")]
     assert labels_of([record("lstm"), *runs]) == [
@@ -148,7 +170,7 @@ def test_an_unfinished_run_is_looked_into_and_called_one(call: Call) -> None:
     page = Path("inspection.html").read_text(encoding="utf-8")
     assert "not finished (interrupted)" in page
     for part, title in PARTS.items():
-        assert "gradients" in part or f"<h3>{title}</h3>" in page
+        assert "gradients" in part or part == "alignments" or f"<h3>{title}</h3>" in page
 
 
 def test_runs_that_cannot_be_looked_into(call: Call, folder: Path) -> None:

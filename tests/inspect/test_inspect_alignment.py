@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from treering.inspect.alignment import linear_cka, representations
+from treering.inspect.subject import NotAvailableError
 from treering.tasks import RaggedBatch
 
 Make = Callable[..., Any]
@@ -83,3 +84,17 @@ def test_a_layer_without_states_gives_its_outputs(model_of: Make, texts: RaggedB
     assert found["output"].shape == (25, 5)
     x = model.embedding(texts.inputs)
     torch.testing.assert_close(found["output"][:8], torch.cat((x[0, :1], x[1].cumsum(0))))
+
+
+def test_a_layer_that_gives_its_last_output_alone_is_told(
+    model_of: Make, texts: RaggedBatch
+) -> None:
+    class Last(Averaging):
+        def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, None]:
+            return super().forward(x)[0][:, -1:], None
+
+    model = model_of("classifier")
+    model.layer, model.head = Last(), nn.Linear(5, 2)
+    model.layer.reduce = lambda x, lengths=None: x[:, -1]
+    with pytest.raises(NotAvailableError, match="Last gives no output for every token"):
+        representations(model, texts)

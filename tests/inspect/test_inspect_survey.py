@@ -1,10 +1,13 @@
 """All measures at once: every layer, every kind of task, and models that allow only some."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import treering as tr
@@ -67,7 +70,7 @@ def test_every_layer_has_every_part_or_a_reason(name: str, model_of: Make) -> No
 def test_parts_are_told_in_their_order(model_of: Make) -> None:
     told: list[str] = []
     survey(model_of("transducer"), WALK, "-0+~", samples=2, length=3, before=told.append)
-    assert told == list(PARTS)
+    assert told == [part for part in PARTS if part != "alignments"]
 
 
 def test_deep_wide_and_in_both_directions_it_stays_small(model_of: Make) -> None:
@@ -120,7 +123,7 @@ def test_a_model_without_recurrence_gets_what_makes_sense(model_of: Make) -> Non
     assert [one.of for one in found["gradients"]] == ["input"]
     (probe,) = found["probes"]
     assert probe.layer == "last output"
-    assert set(found["unavailable"]) == set(PARTS) - {"input gradients", "probes"}
+    assert set(found["unavailable"]) == set(PARTS) - {"input gradients", "probes", "alignments"}
     assert "Averaging carries no state" in found["unavailable"]["gates"]
 
 
@@ -152,6 +155,16 @@ def test_the_same_sequences_for_every_run() -> None:
     for task, length in ((WALK, 9), (texts(), None)):
         first, again = (batch_of(task, 3, length)[0].inputs for _ in range(2))
         assert torch.equal(first, again)
+
+
+@given(st.integers(1, 10_000), st.integers(2, 60))
+def test_thinned_numbers_are_few_spread_and_reach_both_ends(count: int, most: int) -> None:
+    kept = thinned(count, most)
+    assert len(kept) == min(count, most)
+    assert (kept[0], kept[-1]) == (0, count - 1)
+    gaps = [b - a for a, b in pairwise(kept)]
+    assert all(gap >= 1 for gap in gaps)
+    assert max(gaps, default=1) - min(gaps, default=1) <= 1
 
 
 def test_a_curve_keeps_both_ends() -> None:

@@ -183,8 +183,17 @@ def test_what_is_missing_is_told_with_its_reason() -> None:
     fields = ("gradients", "gates", "similarity", "spectra", "readings", "probes")
     reasons = dict.fromkeys(PARTS, "there is none")
     shown = text(inspection.render_html([made(unavailable=reasons, **dict.fromkeys(fields, ()))]))
-    assert shown.count("not available, there is none.") == len(reasons)
+    assert shown.count("not available, there is none.") == len(reasons) - 1
     assert "Gradient of the loss at the states: not available" in shown
+
+
+def test_a_run_that_cannot_be_compared_is_told_beside_the_others() -> None:
+    reasons = {"alignments": "a Last gives no output for every token"}
+    shown = text(inspection.render_html([made("last", unavailable=reasons), made("gru")]))
+    assert (
+        "last: States beside those of other runs: not available, a Last gives no output for every"
+        " token." in shown
+    )
 
 
 def test_an_unfinished_run_is_called_one() -> None:

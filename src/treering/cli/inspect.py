@@ -4,28 +4,28 @@ import json as json_format
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
+from torch import Tensor
 
 from treering import tasks
 from treering._errors import UserError
+from treering.cli.inspected import show
 from treering.cli.models import LoadedRun, load_run
 from treering.cli.options import Flag, Whole
 from treering.cli.reproduced import protocol_of
 from treering.cli.runs import enough_memory
-from treering.cli.streams import plain_table, print_json, standard_output
+from treering.cli.streams import print_json
 from treering.inspect.alignment import linear_cka, representations
-from treering.inspect.record import PARTS, Alignment, Inspection, Spectrum, significant
+from treering.inspect.record import Alignment, Inspection, significant
+from treering.inspect.subject import NotAvailableError
 from treering.inspect.survey import Survey, survey
 from treering.records import Record
 from treering.report import inspection as page
 from treering.report import wording
-from treering.report.inspection_plots import gradient_label
 from treering.tasks import GeneratedTask, StreamTask, Task
 
 WINDOW = 128
@@ -86,9 +86,9 @@ def inspect_(
                     before=lambda part, label=label: told.say(f"{label}: {part}"),
                 )
             )
-        aligned = _aligned(loaded, labels, found[0])
+        held = _held(loaded, labels, found)
     inspections = [
-        _inspection(run.record, label, one, aligned.get(label, []), shlex.join(command))
+        _inspection(run.record, label, one, _aligned(label, held), shlex.join(command))
         for run, label, one in zip(loaded, labels, found, strict=True)
     ]
     for folder, inspection in zip(runs, inspections, strict=True):
@@ -98,7 +98,7 @@ def inspect_(
         plain = [json_format.loads(one.model_dump_json()) for one in inspections]
         print_json({"report": str(out), "inspections": plain})
         return
-    _show(inspections, out)
+    show(inspections, out)
 
 
 class _Told:
@@ -203,32 +203,39 @@ def _words(run: LoadedRun) -> Sequence[str]:
     return ("[PAD]", "[UNK]", *run.vocabulary.words)
 
 
-def _aligned(
-    runs: Sequence[LoadedRun], labels: Sequence[str], first: Survey
-) -> dict[str, list[Alignment]]:
-    """CKA of every pair of runs, from both sides."""
-    if len(runs) < 2:
-        return {}
-    held = {
-        label: representations(run.model, first.batch)
-        for run, label in zip(runs, labels, strict=True)
-    }
-    return {
-        label: [
-            Alignment(
-                other=other,
-                layer=layer,
-                other_layer=other_layer,
-                cka=significant(linear_cka(states, others)),
-                tokens=len(states),
-            )
-            for other in labels
-            if other != label
-            for layer, states in held[label].items()
-            for other_layer, others in held[other].items()
-        ]
-        for label in labels
-    }
+def _held(
+    runs: Sequence[LoadedRun], labels: Sequence[str], found: Sequence[Survey]
+) -> dict[str, dict[str, Tensor]]:
+    """What each of several runs holds on the first one's batch, by label and layer.
+
+    Where a run does not show it, its survey is told why.
+    """
+    held = {}
+    for run, label, one in zip(runs, labels, found, strict=True):
+        if len(runs) < 2:
+            break
+        try:
+            held[label] = representations(run.model, found[0].batch)
+        except NotAvailableError as reason:
+            one.parts["unavailable"]["alignments"] = str(reason)
+    return held
+
+
+def _aligned(label: str, held: dict[str, dict[str, Tensor]]) -> list[Alignment]:
+    """CKA of one run with every other."""
+    return [
+        Alignment(
+            other=other,
+            layer=layer,
+            other_layer=other_layer,
+            cka=significant(linear_cka(states, others)),
+            tokens=len(states),
+        )
+        for other in held
+        if other != label
+        for layer, states in held.get(label, {}).items()
+        for other_layer, others in held[other].items()
+    ]
 
 
 def _inspection(
@@ -250,59 +257,3 @@ def _inspection(
         alignments=tuple(aligned),
         **found.parts,
     )
-
-
-def _show(inspections: Sequence[Inspection], out_page: Path) -> None:
-    with standard_output() as out:
-        for run in inspections:
-            out.print(f"{run.label}: {page.facts(run)}", markup=False, soft_wrap=True)
-            table = plain_table("")
-            for heading in ("measure", "of", ""):
-                table.add_column(heading)
-            for row in rows(run):
-                table.add_row(*map(escape, row))
-            out.print(table)
-            for part, reason in run.unavailable.items():
-                out.print(f"{PARTS[part]}: not available, {reason}", markup=False, soft_wrap=True)
-            out.print()
-        out.print(f"Report: {out_page}", markup=False, soft_wrap=True)
-
-
-def rows(run: Inspection) -> Iterator[tuple[str, str, str]]:
-    """An inspection in short: measure, of what, number."""
-
-    def ends(curve: Any) -> str:
-        if not curve.at:
-            return wording.NONE
-        pairs = dict(zip(curve.at, curve.median, strict=True))
-        shown = dict.fromkeys((curve.at[0], curve.at[-1]))
-        return ", ".join(f"{pairs[at]:.3g} at distance {at}" for at in shown)
-
-    for one in run.gradients:
-        label = gradient_label(one)
-        yield "gradient norm", f"input, {label}" if one.of == "input" else label, ends(one.curve)
-    for one in run.gates:
-        low, high = wording.percent(one.closed), wording.percent(one.opened)
-        if one.range[0] == 0:
-            kind, edges = "gate", f"{low} closed, {high} open"
-        else:
-            kind, edges = "candidate", f"{low} below {wording.MINUS}0.95, {high} above 0.95"
-        yield kind, f"{one.layer}, {one.name}", f"mean {one.mean:.3f}, {edges}"
-    for one in run.similarity:
-        yield "cosine of states", one.layer, ends(one.curve)
-    blocks: dict[str, list[Spectrum]] = {}
-    for one in run.spectra:
-        blocks.setdefault(f"{one.layer}, {one.matrix}", []).append(one)
-    for what, several in blocks.items():
-        radii = [one.radius for one in several if one.radius is not None]
-        radius = f", spectral radius up to {max(radii):.3g}" if radii else ""
-        largest = max(one.singular_values[0] for one in several)
-        yield "singular values", what, f"up to {largest:.3g}{radius}"
-    for one in run.probes:
-        number = (
-            f"{page.percent(one.within)} up to length {one.longest},"
-            f" {page.percent(one.beyond)} beyond (chance {wording.percent(one.chance)})"
-        )
-        yield "probe", f"{one.target}, {one.layer}", number
-    for one in run.alignments:
-        yield "linear CKA", f"{one.layer} and {one.other}, {one.other_layer}", f"{one.cka:.3f}"

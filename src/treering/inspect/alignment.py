@@ -16,8 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from treering._errors import UserError
-from treering.inspect.subject import AnyBatch, entering, layer_of, names_of, valid_tokens
+from treering.inspect.subject import (
+    AnyBatch,
+    NotAvailableError,
+    entering,
+    layer_of,
+    names_of,
+    valid_tokens,
+)
 from treering.layers import Recurrent, Reordered
 
 
@@ -38,6 +44,8 @@ def representations(model: nn.Module, batch: AnyBatch) -> dict[str, Tensor]:
 
     At their tokens' places, whatever the order of reading. Of a layer that shows no states its
     outputs.
+
+    Errors: NotAvailableError for a layer that has neither at every token.
     """
     layer: Any = layer_of(model)
     x = entering(model, batch)
@@ -51,8 +59,5 @@ def representations(model: nn.Module, batch: AnyBatch) -> dict[str, Tensor]:
     answer = layer(x, **given)
     outputs = answer[0] if isinstance(answer, tuple) else answer
     if not isinstance(outputs, Tensor) or outputs.shape[:2] != valid.shape:
-        raise UserError(
-            f"a {type(layer).__name__} does not give an output for every token; runs of it cannot"
-            " be compared by their states"
-        )
+        raise NotAvailableError(f"a {type(layer).__name__} gives no output for every token")
     return {"output": outputs[valid]}

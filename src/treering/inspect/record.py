@@ -28,6 +28,7 @@ PARTS = {
     "spectra": "Recurrent matrices",
     "readings": "What is read and merged",
     "probes": "Linear probes",
+    "alignments": "States beside those of other runs",
 }
 """Parts of an inspection, in their order, with their titles."""
 

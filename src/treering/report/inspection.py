@@ -93,6 +93,7 @@ def render_html(inspections: Sequence[Inspection], title: str = "treering inspec
         beside=plots.beside_plots(inspections, looks) if several else [],
         swatches={label: _swatch(look) for label, look in looks.items()},
         matrices=list(matrices(inspections)),
+        unaligned=[f"{run.label}: {r}" for run in inspections for r in _reasons(run, "alignments")],
         parts={run.label: parts(run, f"run{n}") for n, run in enumerate(inspections)},
         facts=facts,
         wording=wording,
