@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
@@ -89,7 +89,8 @@ def load_run(folder: Path) -> LoadedRun:
         vocabulary = read_vocabulary(_text(path := folder / VOCABULARY), record.task.kind, path)
         symbols = len(vocabulary)
         if record.task.separator is not None:
-            [[separator]] = vocabulary.encode([record.task.separator])
+            words: Any = vocabulary
+            [[separator]] = words.encode([record.task.separator])
     model, _ = build_model(
         LayerSpec.parse(record.model.layer),
         record.task.kind,

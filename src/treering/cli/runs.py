@@ -156,7 +156,6 @@ def build(protocol: Protocol, spec: LayerSpec, seed: int) -> tuple[Model, list, 
     """The model with its initial parameters drawn from the seed, its penalties, what runs it."""
     task, sizes = protocol.task, protocol.model
     assert sizes.hidden_size is not None
-    separator = getattr(task, "separator", None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "parameters"))
         model, penalties = build_model(
@@ -167,7 +166,7 @@ def build(protocol: Protocol, spec: LayerSpec, seed: int) -> tuple[Model, list, 
             sizes.hidden_size,
             sizes.embedding_size,
             **_reading(sizes),
-            separator=None if separator is None else task.vocabulary.encode([separator])[0][0],
+            separator=getattr(task, "separator_id", None),
         )
     model.to(protocol.run.device)
     layer = model.layer
