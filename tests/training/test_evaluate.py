@@ -1,12 +1,14 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from treering._errors import UserError
 from treering.records import LengthScore
-from treering.tasks.abstract import NOT_ASKED, Batch, Split
-from treering.training import LengthGrid, evaluate_lengths, evaluate_split, score
-from treering.training.evaluate import accuracy, cross_entropy
+from treering.tasks.abstract import NOT_ASKED, Batch, Sizes, Split
+from treering.training import LengthGrid, evaluate_lengths, evaluate_split, fit, score
+from treering.training.evaluate import accuracy, by_size, cross_entropy, evaluate_rows
 
 
 class Oracle(nn.Module):
@@ -150,3 +152,30 @@ def test_a_model_of_another_shape_is_refused(parity):
 
     with pytest.raises(UserError, match=r"Flat gave logits of shape \(2, 2\) for 2 sequences"):
         evaluate_lengths(Flat(), parity, [3], samples=2)
+
+
+def test_rows_are_judged_one_by_one_in_whatever_order(dataset, tagger):
+    task = dataset()
+    model = tagger(task)
+    right, counted = evaluate_rows(model, task, task.test, batch=3)
+    assert counted.tolist() == [1] * 10
+    assert int(right.sum()) / 10 == evaluate_split(model, task, task.test)
+    sorted_by_length = evaluate_rows(model, task, task.test, batch=4, by_length=True)
+    assert torch.equal(sorted_by_length[0], right)
+
+
+def test_accuracy_by_size():
+    right, sizes = torch.tensor([1, 0, 1, 1, 0]), torch.tensor([7, 0, 7, 0, 3])
+    assert by_size(right, torch.ones_like(right), sizes) == [(0, 0.5, 2), (3, 0.0, 1), (7, 1.0, 2)]
+
+
+def test_a_test_with_sizes_is_scored_at_each(tmp_path, dataset, tagger, small, blank):
+    sizes = Sizes("operators", (0, 3), torch.tensor([5, 0, 5, 9, 0, 5, 5, 9, 0, 0]))
+    task = replace(dataset(), sizes=sizes)
+    evaluation = fit(
+        tagger(task), task, small(epochs=1), folder=tmp_path, seed=0, record=blank(task)
+    ).evaluation
+    assert evaluation is not None
+    assert [(at.length, at.samples) for at in evaluation.by_length] == [(0, 4), (5, 4), (9, 2)]
+    right = sum(at.accuracy * at.samples for at in evaluation.by_length)
+    assert right / 10 == pytest.approx(evaluation.score)

@@ -160,9 +160,6 @@ def build(protocol: Protocol, spec: LayerSpec, seed: int) -> tuple[Model, list, 
     """The model with its initial parameters drawn from the seed, its penalties, what runs it."""
     task, sizes = protocol.task, protocol.model
     assert sizes.hidden_size is not None
-    separator = None
-    if isinstance(task, DatasetTask) and task.separator is not None:
-        [[separator]] = task.vocabulary.encode([task.separator])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "parameters"))
         model, penalties = build_model(
@@ -174,7 +171,7 @@ def build(protocol: Protocol, spec: LayerSpec, seed: int) -> tuple[Model, list, 
             sizes.embedding_size,
             task if isinstance(task, GeneratedTask) else None,
             **_reading(sizes),
-            separator=separator,
+            separator=task.separator_id if isinstance(task, DatasetTask) else None,
         )
         model.to(protocol.run.device)
         layer = model.layer

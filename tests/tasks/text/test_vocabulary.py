@@ -43,6 +43,15 @@ def test_punctuation_and_equivalent_letters():
     assert vocabulary.encode(["CAFE\u0301"]) == vocabulary.encode(["caf\u00e9"])
 
 
+def test_texts_that_are_cut_already_are_cut_at_blanks_alone():
+    vocabulary = Vocabulary.of_texts(["Do n't  stop", "a\u00a0b \t"], cut="blanks")
+    assert set(vocabulary.words) == {"do", "n't", "stop", "a\u00a0b", "\t"}
+    again = Vocabulary.from_json(vocabulary.to_json())
+    assert again.encode(["do n't !"]) == vocabulary.encode(["DO n't !"])
+    assert len(again.encode(["n't"])[0]) == 1
+    assert "cut" not in json.loads(Vocabulary(["a"]).to_json())
+
+
 def test_reserved_names_in_a_text_are_ordinary_words():
     vocabulary = Vocabulary.of_texts(["[PAD] [UNK] x"])
     (ids,) = vocabulary.encode(["[PAD] [UNK]"])
@@ -115,6 +124,7 @@ def test_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         (b'{"format": "other", "words": []}', "not a vocabulary"),
         (b'{"format": "treering vocabulary 1", "words": [1]}', "not a list of strings"),
         (b'{"format": "treering vocabulary 1"}', "not a list of strings"),
+        (b'{"format": "treering vocabulary 1", "words": [], "cut": 1}', 'unknown "cut" 1'),
         (b'{"format": "treering vocabulary 1", "words": ["a", "a"]}', "must differ"),
         (b'{"format": "treering vocabulary 1", "words": ["[PAD]"]}', "must differ"),
         (b"\xff", "not UTF-8"),

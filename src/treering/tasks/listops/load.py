@@ -39,7 +39,7 @@ class ListOpsTask(DatasetTask):
     left_out: how many of those drawn are longer.
     max_tokens, min_tokens: None; a part of an expression has no value, so that none is cut, and
         none is lengthened.
-    separator: None; an expression is no pair.
+    separator, separator_id: None; an expression is no pair.
     """
 
     vocabulary: ListOpsVocabulary
@@ -48,6 +48,7 @@ class ListOpsTask(DatasetTask):
     max_tokens: None = field(default=None, init=False)
     min_tokens: None = field(default=None, init=False)
     separator: None = field(default=None, init=False)
+    separator_id: None = field(default=None, init=False)
 
 
 def load_listops(

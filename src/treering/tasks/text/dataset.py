@@ -31,6 +31,11 @@ class TextTask(DatasetTask):
     separator: str | None = None
     """the word that stands between the two sentences of a text; None: a text is one"""
 
+    @property
+    def separator_id(self) -> int | None:
+        """The token that the separator is."""
+        return None if self.separator is None else self.vocabulary.encode([self.separator])[0][0]
+
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Tokens (N, T) and lengths (N,) of new texts; UserError for one without words."""
         return encode(self.vocabulary, texts, self.max_tokens, self.min_tokens)
