@@ -50,6 +50,10 @@ def of_grids(experiment: Experiment, budget: str, scores: Mapping[str, float]) -
                 [scores.get(layer, 0.5) + 0.001 * (seed % 2) for seed in range(grid.seeds)],
                 task=grid.task,
                 variant=grid.variant,
+                measures={
+                    name: [0.5 + 0.01 * s for s in range(grid.seeds)]
+                    for name in experiment.measures
+                },
                 by_length=[(length, 0.5, 8) for length in _lengths(grid)],
             )
             for grid in grids

@@ -64,9 +64,31 @@ def inspect_(
     """
     if not runs:
         raise UserError("give the folder of a run, as `treering train` prints it")
+    inspections = look_into(runs, samples=samples, length=length, quiet=json)
+    page.write_html(inspections, out, f"treering inspect: {inspections[0].task}")
+    if json:
+        plain = [json_format.loads(one.model_dump_json()) for one in inspections]
+        print_json({"report": str(out), "inspections": plain})
+        return
+    show(inspections, out)
+
+
+def look_into(
+    runs: Sequence[Path],
+    *,
+    samples: int,
+    length: int | None = None,
+    task: Task | None = None,
+    quiet: bool = True,
+) -> list[Inspection]:
+    """Inspect finished or unfinished runs of one task; each folder gets `inspection.json`.
+
+    With several runs, each is also compared with the others. task: theirs, if it is at hand;
+    without it it is loaded as the runs' command says. UserError as `treering inspect`.
+    """
     loaded = [load_run(folder) for folder in runs]
     labels = labels_of([run.record for run in loaded])
-    task = _task_of(loaded)
+    task = task or _task_of(loaded)
     chosen = _length(task, [run.record for run in loaded], length)
     words = [*_words(loaded[0]), EMPTY]
     options = {"--samples": samples, "--length": length}
@@ -74,7 +96,7 @@ def inspect_(
     command += [str(w) for pair in options.items() if pair[1] is not None for w in pair]
 
     found: list[Survey] = []
-    with _Told(quiet=json) as told, enough_memory("--samples or --length"):
+    with _Told(quiet=quiet) as told, enough_memory("--samples or --length"):
         for run, label in zip(loaded, labels, strict=True):
             found.append(
                 survey(
@@ -93,12 +115,7 @@ def inspect_(
     ]
     for folder, inspection in zip(runs, inspections, strict=True):
         inspection.save(folder)
-    page.write_html(inspections, out, f"treering inspect: {task.name}")
-    if json:
-        plain = [json_format.loads(one.model_dump_json()) for one in inspections]
-        print_json({"report": str(out), "inspections": plain})
-        return
-    show(inspections, out)
+    return inspections
 
 
 class _Told:

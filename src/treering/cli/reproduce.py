@@ -1,5 +1,6 @@
 """`treering reproduce`: a claim of a paper, trained, tested, compared and judged."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from rich.text import Text
 
 from treering import experiments, report
 from treering.cli.estimates import estimate_seconds
+from treering.cli.inspect import look_into
 from treering.cli.named_tasks import CLASSIFICATION, GENERATED, NESTED, STREAM, kind_of
 from treering.cli.options import (
     Flag,
@@ -18,14 +20,18 @@ from treering.cli.options import (
     command_line,
 )
 from treering.cli.queue import run_all
-from treering.cli.runs import Protocol, prepare
+from treering.cli.runs import Protocol, folder_of, prepare
 from treering.cli.specs import LayerSpec
 from treering.cli.streams import plain_table, print_json, standard_output
 from treering.experiments import Budget, Experiment, Grid, Outcome, Row
 from treering.experiments.results import judged, place
+from treering.inspect.record import FILE_NAME as INSPECTION
+from treering.inspect.record import Inspection
 from treering.records import Record
 from treering.report import wording
 
+SAMPLES = 256
+"""Sequences on which a run is inspected."""
 TINY = {"hidden_size": 4, "batch_size": 8}
 SMOKE: Mapping[str, Mapping[str, Any]] = {
     GENERATED.name: TINY
@@ -124,7 +130,7 @@ def _protocols(
         options = dict(grid.options)
         if budget == "smoke":
             kind = kind_of(grid.task)[0]
-            duration = {"steps", "epochs"}
+            duration = {"steps", "epochs", "warmup_steps"}
             options = {k: v for k, v in options.items() if k not in duration}
             options = {**options, **_meaningful(SMOKE[kind.name], options)}
         key = repr((grid.task, sorted(options.items())))
@@ -164,9 +170,37 @@ def _run(
     for grid, protocol, specs in plan:
         made = run_all(protocol, specs, range(grid.seeds))
         records += made
+        inspections = _inspected(grid, protocol, specs) if experiment.measures else None
         for k, layer in enumerate(grid.layers):
-            rows.append(Row.of(layer, grid.variant, made[k :: len(grid.layers)]))
+            mine = slice(k, None, len(specs))
+            measures = {
+                name: [measure(one) for one in inspections[mine]]
+                for name, measure in experiment.measures.items()
+                if inspections is not None
+            }
+            rows.append(Row.of(layer, grid.variant, made[mine], measures))
     return records, Outcome.of(experiment.name, budget, records, rows)
+
+
+def _inspected(grid: Grid, protocol: Protocol, specs: Sequence[LayerSpec]) -> list[Inspection]:
+    """Inspections of a grid's runs, all layers of a seed together, in the order of `run_all`."""
+    found = []
+    for seed in range(grid.seeds):
+        folders = [folder_of(protocol, spec, seed) for spec in specs]
+        found += _known(folders) or look_into(folders, samples=SAMPLES, task=protocol.task)
+    return found
+
+
+def _known(folders: Sequence[Path]) -> list[Inspection]:
+    """What an earlier call found; nothing unless all of it is there and of these runs together."""
+    if not all((folder / INSPECTION).exists() for folder in folders):
+        return []
+    found = [Inspection.load(folder) for folder in folders]
+    alike = {one.command for one in found}
+    same = len(alike) == 1 and all(
+        str(folder) in shlex.split(found[0].command) for folder in folders
+    )
+    return found if same else []
 
 
 def _list(as_json: bool) -> None:

@@ -1,10 +1,19 @@
 """The four regular languages: does the rule hold at lengths never trained on?"""
 
-from treering.experiments.abstract import Claim, Experiment, over
+from treering.experiments.abstract import Claim, Experiment, Grid, over
 from treering.experiments.judging import all_reach
 from treering.experiments.pr_lstm.protocol import PAPER, PAPER_SEEDS, REGULAR_TASKS, SOURCE
 
 LAYERS = ("pr-lstm", "lstm")
+CPU = {
+    "hidden_size": 128,
+    "steps": 20_000,
+    "learning_rate": 3e-3,
+    "learning_rate_schedule": "cosine",
+    "warmup_steps": 500,
+}
+LONGER = {**CPU, "steps": 100_000}
+"""Products before sums make a span's state far richer than a place on a ring."""
 
 REGULAR = Experiment(
     name="pr-lstm/regular",
@@ -22,6 +31,9 @@ REGULAR = Experiment(
             all_reach(REGULAR_TASKS, "lstm", 0.99),
         ),
     ),
-    cpu=tuple(over(REGULAR_TASKS, LAYERS, seeds=5, hidden_size=64, steps=20_000)),
+    cpu=tuple(
+        Grid(task, LAYERS, 5, LONGER if task == "modular_arithmetic" else CPU)
+        for task in REGULAR_TASKS
+    ),
     paper=tuple(over(REGULAR_TASKS, LAYERS, PAPER_SEEDS, **PAPER)),
 )

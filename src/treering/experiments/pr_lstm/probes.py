@@ -1,0 +1,56 @@
+"""What the referee asked: is the automaton's state in the states, and are they like an LSTM's?"""
+
+from treering.experiments.abstract import OPEN, Claim, Experiment, over
+from treering.experiments.judging import measures_at_least, measures_more
+from treering.experiments.measures import alike, probed_beyond
+from treering.experiments.pr_lstm.protocol import PAPER, PAPER_SEEDS, SOURCE
+from treering.experiments.pr_lstm.regular import CPU
+
+TARGETS = {
+    "parity_check": "parity of the ones so far",
+    "cycle_navigation": "place reached so far",
+}
+LAYERS = ("pr-lstm", "lstm")
+CKA = "linear CKA with the LSTM of the same seed"
+
+
+def _probe(task: str) -> str:
+    return f"linear probe for the {TARGETS[task]}, at longer prefixes"
+
+
+PROBES = Experiment(
+    name="pr-lstm/probes",
+    title="What a linear probe reads",
+    source=f"{SOURCE}; asked in its review, open",
+    claims=(
+        *(
+            Claim(
+                f"The automaton's state can be read from PR-LSTM's, at lengths 41..80 ({task})",
+                OPEN,
+                measures_at_least(task, "pr-lstm", _probe(task), 0.99),
+            )
+            for task in TARGETS
+        ),
+        *(
+            Claim(
+                f"It can be read better than from an LSTM's ({task})",
+                OPEN,
+                measures_more(task, "pr-lstm", "lstm", _probe(task)),
+            )
+            for task in TARGETS
+        ),
+        *(
+            Claim(
+                f"PR-LSTM's states are like an LSTM's: CKA of at least 0.9 ({task})",
+                OPEN,
+                measures_at_least(task, "pr-lstm", CKA, 0.9),
+            )
+            for task in TARGETS
+        ),
+    ),
+    cpu=tuple(over(TARGETS, LAYERS, 3, **CPU)),
+    paper=tuple(over(TARGETS, LAYERS, PAPER_SEEDS, **PAPER)),
+    measures={**{_probe(task): probed_beyond(what) for task, what in TARGETS.items()}}
+    | {CKA: alike("lstm")},
+    reading="Similarity is linear CKA (Kornblith et al. 2019) on 256 sequences.",
+)
