@@ -69,6 +69,7 @@ def test_every_experiment_runs_in_smoke(name: str, call: Call, folder: Path):
         assert claim["verdict"] == ("not run" if long else "undecided")
     saved = Outcome.load(folder / "runs" / f"{name}.smoke.json")
     wanted = [(grid.task, layer) for grid in experiment.cpu for layer in grid.layers]
+    wanted += [(search.task, search.name) for search in experiment.searches.get("cpu", ())]
     assert [(row.task, row.layer) for row in saved.rows] == wanted
     assert all(row.seeds == [0] for row in saved.rows)
     page = Path(told["report"]).read_text(encoding="utf-8")

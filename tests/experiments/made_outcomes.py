@@ -59,6 +59,10 @@ def of_grids(experiment: Experiment, budget: str, scores: Mapping[str, float]) -
             for grid in grids
             for layer in grid.layers
         ),
+        *(
+            row(search.name, [0.5] * search.seeds, task=search.task, trials=search.trials)
+            for search in experiment.searches.get(budget, ())
+        ),
         experiment=experiment.name,
         budget=budget,
     )

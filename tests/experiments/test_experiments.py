@@ -35,7 +35,8 @@ def test_rows_can_be_told_apart(experiment: Experiment):
 
 def test_smoke_has_every_row_of_cpu_once(experiment: Experiment):
     assert [grid.layers for grid in experiment.grids("smoke")] == [g.layers for g in experiment.cpu]
-    assert {grid.seeds for grid in experiment.grids("smoke")} == {1}
+    small = (*experiment.grids("smoke"), *experiment.searches_of("smoke"))
+    assert {one.seeds for one in small} == {1}
     made = of_grids(experiment, "cpu", {}).model_copy(update={"budget": "smoke"})
     assert {claim.verdict for claim in judged(experiment, made)} == {"undecided"}
 

@@ -21,6 +21,7 @@ from treering.cli.options import (
 )
 from treering.cli.queue import run_all
 from treering.cli.runs import Protocol, folder_of, prepare
+from treering.cli.search import searched
 from treering.cli.specs import LayerSpec
 from treering.cli.streams import plain_table, print_json, standard_output
 from treering.experiments import Budget, Experiment, Grid, Outcome, Row
@@ -43,6 +44,8 @@ SMOKE: Mapping[str, Mapping[str, Any]] = {
     STREAM.name: TINY | {"steps": 2, "embedding_size": 4, "truncate": 8},
 }
 """What the budget `smoke` puts in place of an experiment's own options: seconds, no result."""
+
+DURATION = ("steps", "epochs", "warmup_steps")
 
 
 def reproduce_(
@@ -87,7 +90,7 @@ def reproduce_(
             return
     told = []
     for experiment, plan in plans:
-        records, outcome = _run(experiment, budget, plan)
+        records, outcome = _run(experiment, budget, plan, run)
         outcome.save(place(run.out, experiment.name, budget))
         if results is not None:
             outcome.save(place(results, experiment.name, budget))
@@ -123,22 +126,23 @@ def _protocols(
     experiment: Experiment, budget: Budget, run: RunOptions
 ) -> list[tuple[Grid, Protocol, list[LayerSpec]]]:
     """What will run, all of it checked before anything starts."""
-    # What only looks at runs already made must not ask for a data set twice.
     tasks: dict[str, Protocol] = {}
     plan = []
     for grid in experiment.grids(budget):
-        options = dict(grid.options)
-        if budget == "smoke":
-            kind = kind_of(grid.task)[0]
-            duration = {"steps", "epochs", "warmup_steps"}
-            options = {k: v for k, v in options.items() if k not in duration}
-            options = {**options, **_meaningful(SMOKE[kind.name], options)}
-        key = repr((grid.task, sorted(options.items())))
+        # Grids of the same options share their task, which may be a large data set.
+        key = repr((grid.task, sorted(grid.options.items())))
         if key not in tasks:
-            tasks[key] = prepare(grid.task, *_grouped(options), run)
-        specs = [LayerSpec.parse(layer) for layer in grid.layers]
-        plan.append((grid, tasks[key], specs))
+            tasks[key] = _prepared(grid.task, grid.options, budget, run)
+        plan.append((grid, tasks[key], [LayerSpec.parse(layer) for layer in grid.layers]))
     return plan
+
+
+def _prepared(task: str, options: Mapping[str, Any], budget: Budget, run: RunOptions) -> Protocol:
+    """The task with an experiment's options, or with those of `smoke` in their place."""
+    if budget == "smoke":
+        kept = {k: v for k, v in options.items() if k not in DURATION}
+        options = {**kept, **_meaningful(SMOKE[kind_of(task)[0].name], kept)}
+    return prepare(task, *_grouped(options), run)
 
 
 def _meaningful(smoke: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,7 +167,10 @@ def _grouped(
 
 
 def _run(
-    experiment: Experiment, budget: Budget, plan: list[tuple[Grid, Protocol, list[LayerSpec]]]
+    experiment: Experiment,
+    budget: Budget,
+    plan: list[tuple[Grid, Protocol, list[LayerSpec]]],
+    run: RunOptions,
 ) -> tuple[list[Record], Outcome]:
     records: list[Record] = []
     rows: list[Row] = []
@@ -173,12 +180,17 @@ def _run(
         inspections = _inspected(grid, protocol, specs) if experiment.measures else None
         for k, layer in enumerate(grid.layers):
             mine = slice(k, None, len(specs))
+            found = inspections[mine] if inspections else []
             measures = {
-                name: [measure(one) for one in inspections[mine]]
+                name: [measure(one) for one in found]
                 for name, measure in experiment.measures.items()
-                if inspections is not None
             }
             rows.append(Row.of(layer, grid.variant, made[mine], measures))
+    for search in experiment.searches_of(budget):
+        protocol, spec = searched(search, lambda task, given: _prepared(task, given, budget, run))
+        made = run_all(protocol, [spec], range(search.seeds))
+        records += made
+        rows.append(Row.of(search.name, search.variant, made, trials=search.trials))
     return records, Outcome.of(experiment.name, budget, records, rows)
 
 

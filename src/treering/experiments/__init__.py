@@ -7,6 +7,7 @@ from treering.experiments.abstract import Claim as Claim
 from treering.experiments.abstract import Experiment as Experiment
 from treering.experiments.abstract import Finding as Finding
 from treering.experiments.abstract import Grid as Grid
+from treering.experiments.abstract import Search as Search
 from treering.experiments.outcome import Outcome as Outcome
 from treering.experiments.outcome import Row as Row
 

@@ -3,9 +3,9 @@
 Data and judgement only. Runs are made by the command line; nothing here needs torch.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from treering.experiments.measures import Measure
 from treering.experiments.outcome import Outcome
@@ -34,6 +34,32 @@ class Grid:
     """Of `treering train`, by name; what is left out is the task's preset."""
     variant: str = ""
     """Tells this grid from others of the same task: `matched parameters`, `500 tokens`."""
+
+
+class Suggest(Protocol):
+    """What a search asks for the next value to try; optuna's Trial is one."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """A number of the range, evenly or by its logarithm."""
+        ...
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """One of the choices."""
+        ...
+
+
+@dataclass(frozen=True)
+class Search:
+    """Options to be searched: the best on validation are then trained with every seed."""
+
+    task: str
+    name: str
+    """What the row is called in place of the layer."""
+    draw: Callable[[Suggest], tuple[str, Mapping[str, Option]]]
+    """From values that are suggested to a layer's specification and options of `treering train`."""
+    trials: int
+    seeds: int
+    variant: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +94,8 @@ class Experiment:
     paper: tuple[Grid, ...]
     measures: Mapping[str, Measure] = field(default_factory=dict)
     """What inspections of the runs are asked, by name."""
+    searches: Mapping[str, tuple[Search, ...]] = field(default_factory=dict)
+    """By budget; those of `smoke` are `cpu`'s with two trials."""
     reading: str = ""
     """What the paper leaves open and we chose."""
     published: Mapping[tuple[str, str], float] = field(default_factory=dict)
@@ -78,6 +106,13 @@ class Experiment:
         if budget == "smoke":
             return tuple(replace(grid, seeds=1) for grid in self.cpu)
         return self.paper if budget == "paper" else self.cpu
+
+    def searches_of(self, budget: Budget) -> tuple[Search, ...]:
+        """The searches of a budget."""
+        if budget == "smoke":
+            cpu = self.searches.get("cpu", ())
+            return tuple(replace(search, trials=2, seeds=1) for search in cpu)
+        return self.searches.get(budget, ())
 
 
 def over(

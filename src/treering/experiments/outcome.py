@@ -42,6 +42,8 @@ class Row(_Part):
     """Means over the seeds."""
     measures: dict[str, list[float | None]] = {}
     """What inspections of the runs came to, seed by seed."""
+    trials: int = 0
+    """How many settings were tried on the validation split before these; 0: none."""
     command: str
     """Of the first seed's run."""
 
@@ -86,6 +88,7 @@ class Row(_Part):
         variant: str,
         records: Sequence[Record],
         measures: Mapping[str, list[float | None]] | None = None,
+        trials: int = 0,
     ) -> "Row":
         """The row of one layer's finished runs, and what inspections of them found."""
         first = records[0]
@@ -116,7 +119,12 @@ class Row(_Part):
                 )
                 for k, length in enumerate(lengths)
             ],
-            measures=dict(measures or {}),
+            measures={
+                name: values
+                for name, values in (measures or {}).items()
+                if any(value is not None for value in values)
+            },
+            trials=trials,
             command=first.command,
         )
 

@@ -137,6 +137,8 @@ def _score(experiment: Experiment, row: Row | None) -> str:
     if row is None:
         return ""
     text = wording.score(row.score, row.measure)
+    if row.trials:
+        text += f" (best of {row.trials} settings)"
     published = experiment.published.get((row.task, row.layer))
     if published is not None:
         text += f" (published {wording.number(published, row.measure)})"
