@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inspect": {"layers", "models", "schedules", "cells.abstract", "dispatch", "tasks", "records"}
     | {"training.seeds"},
     "report": {"records", "bench.record", "inspect.record"},
-    "experiments": {"records", "report", "inspect.record"},
+    "experiments": {"records", "report", "inspect.record", "bench.record"},
     "__init__": {
         "export",
         "layers",

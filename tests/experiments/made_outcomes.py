@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from bench.making import CASE, crossover, growth
+from treering.bench.record import Measurement
 from treering.experiments import Experiment, Grid, Outcome, Row
 from treering.experiments.outcome import Machine
 
@@ -29,7 +31,12 @@ def row(layer: str, scores: Sequence[float], *, task: str = "r8", **fields: obje
     return Row.model_validate(values | fields)
 
 
-def outcome(*rows: Row, experiment: str = "tree-order/order", budget: str = "cpu") -> Outcome:
+def outcome(
+    *rows: Row,
+    experiment: str = "tree-order/order",
+    budget: str = "cpu",
+    measurements: Sequence[Measurement] = (),
+) -> Outcome:
     return Outcome(
         experiment=experiment,
         budget=budget,
@@ -37,6 +44,7 @@ def outcome(*rows: Row, experiment: str = "tree-order/order", budget: str = "cpu
         machines=[MACHINE],
         settings=[],
         rows=list(rows),
+        measurements=list(measurements),
     )
 
 
@@ -65,6 +73,7 @@ def of_grids(experiment: Experiment, budget: str, scores: Mapping[str, float]) -
         ),
         experiment=experiment.name,
         budget=budget,
+        measurements=measurements() if experiment.benches else (),
     )
 
 
@@ -72,3 +81,13 @@ def _lengths(grid: Grid) -> range:
     """Those that a generated task is tested at, by the options or their presets."""
     longest, every = (grid.options.get(name, 0) for name in ("test_length", "test_every"))
     return range(41, int(longest or 500) + 1, int(every or 17))
+
+
+def measurements() -> list[Measurement]:
+    """PR-LSTM beside nn.LSTM at batch 1, crossing at 16 tokens, and its growth."""
+    made: list[Measurement] = []
+    for mode in ("infer", "train"):
+        case = CASE.model_copy(update={"layer": "pr-lstm", "mode": mode, "batch": 1})
+        made.append(crossover({8: 0.5, 16: 1.0, 32: 2.0}, case=case))
+        made.append(growth({8: 0.1, 16: 0.2, 32: 0.4}, case=case))
+    return made

@@ -36,7 +36,8 @@ def test_rows_can_be_told_apart(experiment: Experiment):
 def test_smoke_has_every_row_of_cpu_once(experiment: Experiment):
     assert [grid.layers for grid in experiment.grids("smoke")] == [g.layers for g in experiment.cpu]
     small = (*experiment.grids("smoke"), *experiment.searches_of("smoke"))
-    assert {one.seeds for one in small} == {1}
+    assert {one.seeds for one in small} <= {1}
+    assert small or experiment.benches
     made = of_grids(experiment, "cpu", {}).model_copy(update={"budget": "smoke"})
     assert {claim.verdict for claim in judged(experiment, made)} == {"undecided"}
 

@@ -2,18 +2,25 @@
 
 import pytest
 
-from treering.experiments import judging
+from bench.making import crossover
+from treering.bench.record import Crossover
+from treering.experiments import Finding, judging
 from treering.experiments.judging import (
     all_reach,
+    crosses,
     fewer_parameters,
     gains,
+    grows_like,
     keeps_up,
+    measures_at_least,
+    measures_more,
     reaches,
+    reaches_at,
     solves_more,
 )
 from treering.report.wording import MINUS
 
-from .made_outcomes import outcome, row
+from .made_outcomes import measurements, outcome, row
 
 BASE = (0.80, 0.82, 0.81, 0.79, 0.83)
 
@@ -112,10 +119,61 @@ def test_parameters_within_two_points(ours, verdict):
     assert fewer_parameters("r8", "ql-lstm", "lstm", 0.48)(made).verdict == verdict
 
 
+def test_a_curve_must_cross_at_every_width():
+    made = outcome(measurements=measurements())
+    finding = crosses("nn.LSTM", "infer")(made)
+    assert finding.verdict == "reproduced"
+    assert finding.ours == "width 4: from 16 tokens, 2.0x at 32"
+    slower = crossover({8: 0.5, 16: 0.9}, case=made.measurements[0].case)
+    assert isinstance(slower, Crossover)
+    made = outcome(measurements=[*made.measurements, slower])
+    assert crosses("nn.LSTM", "infer")(made).verdict == "not reproduced"
+    assert crosses("nn.LSTM", "train")(made).verdict == "reproduced"
+
+
+@pytest.mark.parametrize(("most", "verdict"), [(1.2, "reproduced"), (0.9, "not reproduced")])
+def test_growth_is_judged_by_its_exponents(most, verdict):
+    finding = grows_like("pr-lstm", "train", most)(outcome(measurements=measurements()))
+    assert finding == Finding(verdict, "time T^1.00, memory T^1.00, to 32 tokens")
+
+
+@pytest.mark.parametrize(
+    ("ours", "verdict"),
+    [([0.5, 0.61], "reproduced"), ([0.1, 0.19], "not reproduced"), ([0.4, 0.1], "undecided")],
+)
+def test_what_inspections_found_is_compared_seed_by_seed(ours, verdict):
+    made = outcome(
+        row("lstm", (1.0, 1.0), measures={"reach": [0.2, 0.3]}),
+        row("gru", (1.0, 1.0), measures={"reach": ours}),
+    )
+    assert measures_more("r8", "gru", "lstm", "reach")(made).verdict == verdict
+
+
+def test_a_measure_that_only_one_seed_has_decides_nothing():
+    made = outcome(
+        row("lstm", (1.0, 1.0), measures={"reach": [0.2, None]}),
+        row("gru", (1.0, 1.0), measures={"reach": [0.5, 0.6]}),
+    )
+    assert "one seed" in measures_more("r8", "gru", "lstm", "reach")(made).ours
+    assert measures_at_least("r8", "gru", "reach", 0.55)(made).verdict == "reproduced"
+    assert measures_at_least("r8", "lstm", "reach", 0.55)(made).verdict == "not reproduced"
+
+
+def test_one_length_may_be_asked_for():
+    made = outcome(row("lstm", (1.0, 0.9), by_length=[(41, 1.0, 8), (100, 0.95, 8)]))
+    assert reaches_at("r8", "lstm", 41, 0.99)(made).verdict == "reproduced"
+    assert reaches_at("r8", "lstm", 100, 0.99)(made).verdict == "not reproduced"
+
+
 @pytest.mark.parametrize(
     "judge",
     [
         gains("r8", "gru", "rnn"),
+        measures_more("r8", "gru", "rnn", "reach"),
+        measures_at_least("r8", "gru", "reach", 0.5),
+        reaches_at("r8", "gru", 41, 0.5),
+        crosses("nn.LSTM", "infer"),
+        grows_like("gru", "infer", 1.2),
         keeps_up("r8", "rnn", "gru", 0.01),
         reaches("r8", "rnn", 0.5),
         reaches("r8", "gru", 0.5, variant="longer"),

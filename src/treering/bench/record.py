@@ -236,9 +236,9 @@ class Growth(_Measurement):
 
 
 Measurement = Comparison | Crossover | Growth
-_ANY: TypeAdapter[Measurement] = TypeAdapter(
-    Annotated[Comparison | Crossover | Growth, Field(discriminator="kind")]
-)
+AnyMeasurement = Annotated[Measurement, Field(discriminator="kind")]
+"""As a field of another record."""
+_ANY: TypeAdapter[Measurement] = TypeAdapter(AnyMeasurement)
 
 
 def read(folder: str | os.PathLike[str]) -> list[Measurement]:

@@ -5,9 +5,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.text import Text
 
 from treering import experiments, report
+from treering.bench.machine import describe
+from treering.bench.record import Measurement
+from treering.bench.table import Session
+from treering.bench.timing import BUDGETS
+from treering.cli.bench import planned
+from treering.cli.bench import run as measure
 from treering.cli.estimates import estimate_seconds
 from treering.cli.inspect import look_into
 from treering.cli.named_tasks import CLASSIFICATION, GENERATED, NESTED, STREAM, kind_of
@@ -20,7 +27,7 @@ from treering.cli.options import (
     command_line,
 )
 from treering.cli.queue import run_all
-from treering.cli.runs import Protocol, folder_of, prepare
+from treering.cli.runs import Protocol, folder_of, prepare, processor
 from treering.cli.search import searched
 from treering.cli.specs import LayerSpec
 from treering.cli.streams import plain_table, print_json, standard_output
@@ -29,7 +36,7 @@ from treering.experiments.results import judged, place
 from treering.inspect.record import FILE_NAME as INSPECTION
 from treering.inspect.record import Inspection
 from treering.records import Record
-from treering.report import wording
+from treering.report import benchmarks, wording
 
 SAMPLES = 256
 """Sequences on which a run is inspected."""
@@ -45,6 +52,8 @@ SMOKE: Mapping[str, Mapping[str, Any]] = {
 }
 """What the budget `smoke` puts in place of an experiment's own options: seconds, no result."""
 
+BENCH = {"smoke": "smoke", "cpu": "quick", "paper": "full"}
+"""Which budget of `treering bench` an experiment's is."""
 DURATION = ("steps", "epochs", "warmup_steps")
 
 
@@ -97,7 +106,10 @@ def reproduce_(
         page = run.out / experiment.name / f"{budget}.html"
         findings = judged(experiment, outcome)
         title = f"{experiment.name}: {experiment.title} (budget {budget})"
-        report.write_html(records, page, title=title, claims=findings)
+        if records:
+            report.write_html(records, page, title=title, claims=findings)
+        else:
+            benchmarks.write_html(outcome.measurements, page)
         told.append((experiment, outcome, findings, page))
     if run.json:
         print_json([_plain(*one) for one in told])
@@ -191,7 +203,22 @@ def _run(
         made = run_all(protocol, [spec], range(search.seeds))
         records += made
         rows.append(Row.of(search.name, search.variant, made, trials=search.trials))
-    return records, Outcome.of(experiment.name, budget, records, rows)
+    measured = _measured(experiment, budget, run)
+    return records, Outcome.of(experiment.name, budget, records, rows, measured)
+
+
+def _measured(experiment: Experiment, budget: Budget, run: RunOptions) -> list[Measurement]:
+    """What an earlier call measured, if it came to its end; otherwise all of it, now."""
+    if not experiment.benches:
+        return []
+    path = place(run.out, experiment.name, budget)
+    if path.exists():
+        return Outcome.load(path).measurements
+    if run.threads is not None:
+        torch.set_num_threads(run.threads)
+    words = ["bench", *experiment.benches, "--budget", BENCH[budget]]
+    session = Session(BUDGETS[BENCH[budget]], describe(processor()), command_line(words))
+    return measure(planned(experiment.benches, session), run.out / "bench", quiet=run.json)
 
 
 def _inspected(grid: Grid, protocol: Protocol, specs: Sequence[LayerSpec]) -> list[Inspection]:

@@ -96,6 +96,8 @@ class Experiment:
     """What inspections of the runs are asked, by name."""
     searches: Mapping[str, tuple[Search, ...]] = field(default_factory=dict)
     """By budget; those of `smoke` are `cpu`'s with two trials."""
+    benches: tuple[str, ...] = ()
+    """Names or patterns of `treering bench`, measured as well."""
     reading: str = ""
     """What the paper leaves open and we chose."""
     published: Mapping[tuple[str, str], float] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from treering.bench.record import Crossover, Growth
 from treering.experiments.abstract import Finding
 from treering.experiments.outcome import Outcome, Row
 from treering.report import wording
@@ -177,6 +178,54 @@ def fewer_parameters(task: str, layer: str, than: str, share: float, variant: st
         saved = 1 - ours.layer_parameters / theirs.layer_parameters
         text = f"{100 * saved:.1f}% ({ours.layer_parameters:,} of {theirs.layer_parameters:,})"
         return Finding("reproduced" if abs(saved - share) <= 0.02 else "not reproduced", text)
+
+    return judge
+
+
+def crosses(peer: str, mode: str) -> Judge:
+    """Reproduced if for one sequence the tree takes no longer than a peer from some length on.
+
+    peer: a word of the peer's name. For every width measured.
+    """
+
+    def judge(outcome: Outcome) -> Finding:
+        curves = [
+            one
+            for one in outcome.measurements
+            if isinstance(one, Crossover)
+            and (one.case.batch, one.case.mode) == (1, mode)
+            and peer in one.peer
+            and one.points
+        ]
+        if not curves:
+            return NOT_RUN
+        texts = []
+        for curve in curves:
+            met = f"from {curve.crossing:,.0f} tokens" if curve.crossing else "at no length"
+            last = curve.points[-1]
+            texts.append(
+                f"width {curve.case.hidden_size}: {met}, {last.ratio.median:.1f}x at {last.time:,}"
+            )
+        holds = all(curve.crossing for curve in curves)
+        return Finding("reproduced" if holds else "not reproduced", "; ".join(texts))
+
+    return judge
+
+
+def grows_like(layer: str, mode: str, most: float) -> Judge:
+    """Reproduced if time and memory grow with a power of the length of at most `most`."""
+
+    def judge(outcome: Outcome) -> Finding:
+        for one in outcome.measurements:
+            if isinstance(one, Growth) and (one.case.layer, one.case.mode) == (layer, mode):
+                time, memory = one.time_exponent, one.memory_exponent
+                if time is None or memory is None:
+                    break
+                longest = one.points[-1].time
+                text = f"time T^{time:.2f}, memory T^{memory:.2f}, to {longest:,} tokens"
+                slow = max(time, memory) <= most
+                return Finding("reproduced" if slow else "not reproduced", text)
+        return NOT_RUN
 
     return judge
 

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveInt, ValidationError
 
 from treering._errors import UserError
+from treering.bench.record import AnyMeasurement, Measurement
 from treering.records import METRICS, LengthScore, Metric, Record, write_atomically
 from treering.report.statistics import Estimate, estimate
 
@@ -150,10 +151,19 @@ class Outcome(_Part):
     settings: list[dict[str, JsonValue]]
     """Each set of training settings that occurs, once."""
     rows: list[Row]
+    measurements: list[AnyMeasurement] = []
+    """Of `treering bench`, where an experiment is about time or memory."""
 
     @classmethod
-    def of(cls, name: str, budget: str, records: Sequence[Record], rows: Sequence[Row]) -> Self:
-        """The outcome of an experiment's finished runs."""
+    def of(
+        cls,
+        name: str,
+        budget: str,
+        records: Sequence[Record],
+        rows: Sequence[Row],
+        measurements: Sequence[Measurement] = (),
+    ) -> Self:
+        """The outcome of an experiment's finished runs and measurements."""
         machines = [
             Machine(
                 processor=record.environment.processor,
@@ -163,16 +173,26 @@ class Outcome(_Part):
             )
             for record in records
         ]
+        machines += [
+            Machine(
+                processor=one.machine.processor,
+                torch=one.machine.torch,
+                treering=one.machine.treering,
+                device="cpu",
+            )
+            for one in measurements
+        ]
         settings = {
             json.dumps(record.settings, sort_keys=True): record.settings for record in records
         }
         return cls(
             experiment=name,
             budget=budget,
-            created=max(record.created for record in records),
+            created=max(one.created for one in (*records, *measurements)),
             machines=list(dict.fromkeys(machines)),
             settings=list(settings.values()),
             rows=list(rows),
+            measurements=list(measurements),
         )
 
     def find(self, task: str, layer: str, variant: str = "") -> Row | None:

@@ -111,6 +111,10 @@ def _details(experiment: Experiment, outcome: Outcome | None) -> Iterator[str]:
         f" {hours:.1f} hours of one run at a time."
     )
     yield ""
+    if not outcome.rows:
+        yield ("Figures: [measured](measured.md).")
+        yield ""
+        return
     groups = dict.fromkeys((row.task, row.variant) for row in outcome.rows)
     layers = dict.fromkeys(row.layer for row in outcome.rows)
     # The longer side of the table goes down the page.

@@ -8,6 +8,18 @@ from treering.experiments.pr_lstm.long import LONG
 from treering.experiments.pr_lstm.probes import PROBES
 from treering.experiments.pr_lstm.regular import REGULAR
 from treering.experiments.pr_lstm.table_2 import TABLE_2
+from treering.experiments.pr_lstm.time import TIME
 from treering.experiments.pr_lstm.tracking import TRACKING
 
-EXPERIMENTS = (TABLE_2, REGULAR, ABLATION, BRACKETS, PROBES, GENERALISE, LONG, TRACKING, LISTOPS)
+EXPERIMENTS = (
+    TABLE_2,
+    REGULAR,
+    ABLATION,
+    BRACKETS,
+    PROBES,
+    TIME,
+    GENERALISE,
+    LONG,
+    TRACKING,
+    LISTOPS,
+)
