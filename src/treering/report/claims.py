@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-CLAIM_HEADINGS = ("claim", "published", "ours", "verdict")
+CLAIM_HEADINGS = ("claim", "verdict", "ours", "published")
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class JudgedClaim:
     @property
     def cells(self) -> tuple[str, str, str, str]:
         """One text for each of CLAIM_HEADINGS."""
-        return self.text, self.published, self.ours, self.verdict
+        return self.text, self.verdict, self.ours, self.published
 
     @property
     def plain(self) -> dict[str, str]:
