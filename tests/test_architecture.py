@@ -40,7 +40,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": set(),
     "records": set(),
     "training": {"tasks.abstract", "records"},
-    "bench": {"layers", "dispatch", "schedules", "cells.abstract", "tasks", "records"}
+    "bench": {
+        "layers",
+        "models.baselines",
+        "dispatch",
+        "schedules",
+        "cells.abstract",
+        "tasks",
+        "records",
+    }
     | {"kernels.native.library"},
     "inspect": {"layers", "models", "schedules", "cells.abstract", "dispatch", "tasks", "records"}
     | {"training.seeds"},

@@ -1,5 +1,6 @@
 """Records as a measurement would leave them, and sessions of no length."""
 
+from collections.abc import Callable
 from typing import Any
 
 from treering.bench.record import (
@@ -74,9 +75,11 @@ def crossover(ratios: dict[int, float], **others: Any) -> Crossover:
     return Crossover(**fields | COMMON | others)
 
 
-def growth(seconds: dict[int, float], **others: Any) -> Growth:
+def growth(
+    seconds: dict[int, float], bytes_of: Callable[[int], int] = lambda T: 1000 * T, **others: Any
+) -> Growth:
     points = [
-        CostAt(time=T, seconds=Middle.of([s]), calls=1, peak_bytes=1000 * T)
+        CostAt(time=T, seconds=Middle.of([s]), calls=1, peak_bytes=bytes_of(T))
         for T, s in seconds.items()
     ]
     fields = {"name": "growth-lstm-train", "case": CASE, "points": points}

@@ -20,9 +20,9 @@ def alone(seconds: float, peak: int = 1000) -> Any:
     return lambda case, *_, **__: Alone(peak * case.time, [seconds * case.time], "what ran")
 
 
-def test_every_layer_grows_in_both_modes():
+def test_every_layer_and_a_transformer_grow_in_both_modes():
     names = {curve.name for curve in growth.curves("full")}
-    assert len(names) == 2 * len(layers.names())
+    assert len(names) == 2 * (len(layers.names()) + 1)
     assert max(growth.LENGTHS["full"]) == 262_144
 
 
@@ -40,6 +40,12 @@ def test_it_stops_where_the_next_call_would_take_too_long(monkeypatch: pytest.Mo
     *_, last = growth.measure_curve(CURVE, FULL)
     assert [point.time for point in last.points] == [1024, 4096]
     assert "stopped after T = 4,096, where a call takes 122.9 s" in last.reason
+
+
+def test_attention_is_expected_to_grow_as_the_square(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(growth, "measure", alone(FULL.budget.longest_call / 10_000))
+    *_, last = growth.measure_curve(growth.Curve("transformer", "infer"), FULL)
+    assert [point.time for point in last.points] == [1024]
 
 
 def test_it_stops_where_memory_would_not_do(monkeypatch: pytest.MonkeyPatch):

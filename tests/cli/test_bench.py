@@ -51,7 +51,9 @@ def test_sweeps_end_to_end(call: Call, tmp_path: Path):
     assert {one["name"] for one in done.json} == set(kept)
     assert sum(name.startswith("crossover-") for name in kept) == 4
     curves = [one for one in kept.values() if isinstance(one, Growth)]
-    assert [curve.case.mode for curve in curves] == ["infer", "train"]
+    assert {(curve.case.layer, curve.case.mode) for curve in curves} == {
+        (layer, mode) for layer in ("pr-lstm", "transformer") for mode in ("infer", "train")
+    }
     for curve in curves:
         assert [point.time for point in curve.points] == list(growth.LENGTHS["smoke"])
         assert curve.time_exponent is not None
@@ -143,8 +145,9 @@ def test_rows_and_curves_by_pattern_are_in_the_order_of_the_table():
         return [work.name for work in bench.planned(what, SESSION)]
 
     assert asked("ql-lstm-infer", "lstm-*") == ["lstm-train", "lstm-infer", "ql-lstm-infer"]
-    assert asked("growth", "crossover-left-*")[-1] == "growth-pr-lstm-train"
-    assert asked("growth-*") == asked("growth") == ["growth-pr-lstm-infer", "growth-pr-lstm-train"]
+    assert asked("growth", "crossover-left-*")[-1] == "growth-transformer-train"
+    assert asked("growth-*") == asked("growth")
+    assert asked("growth-pr*") == ["growth-pr-lstm-infer", "growth-pr-lstm-train"]
     assert asked() == asked("table") == [row.name for row in rows()]
 
 

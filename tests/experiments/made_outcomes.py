@@ -84,10 +84,12 @@ def _lengths(grid: Grid) -> range:
 
 
 def measurements() -> list[Measurement]:
-    """PR-LSTM beside nn.LSTM at batch 1, crossing at 16 tokens, and its growth."""
+    """PR-LSTM beside nn.LSTM at batch 1, crossing at 16 tokens; its growth, and attention's."""
     made: list[Measurement] = []
     for mode in ("infer", "train"):
         case = CASE.model_copy(update={"layer": "pr-lstm", "mode": mode, "batch": 1})
         made.append(crossover({8: 0.5, 16: 1.0, 32: 2.0}, case=case))
         made.append(growth({8: 0.1, 16: 0.2, 32: 0.4}, case=case))
+        attention = case.model_copy(update={"layer": "transformer"})
+        made.append(growth({8: 0.1, 16: 0.4, 32: 1.6}, bytes_of=lambda T: T * T, case=attention))
     return made

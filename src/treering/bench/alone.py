@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 import torch
 
+from treering.bench.peers import transformer
 from treering.bench.peers.treering_itself import Treering
 from treering.bench.problem import make
 from treering.bench.record import Case
@@ -83,10 +84,14 @@ def main() -> None:
     """Answer one request."""
     request = json.load(sys.stdin)
     torch.set_num_threads(request["threads"])
-    case, contender = Case(**request["case"]), Treering(kernels=request["kernels"])
+    case = Case(**request["case"])
+    attention = case.layer == transformer.NAME
+    contender = transformer.Transformer() if attention else Treering(kernels=request["kernels"])
+    # Any layer of its width gives the transformer its inputs.
+    given = case.model_copy(update={"layer": "lstm"}) if attention else case
     small = {name: min(most, getattr(case, name)) for name, most in WARM_UP.items()}
-    contender.prepare(make(case.model_copy(update=small))).call()
-    problem = make(case)
+    contender.prepare(make(given.model_copy(update=small))).call()
+    problem = make(given)
     call = contender.prepare(problem).call
     _give_back_what_is_free()
     begin = perf_counter()
@@ -99,6 +104,8 @@ def main() -> None:
     # Of more calls than one the first is the one that met cold caches and fresh memory.
     times = times[1:] or times
     ran = str(explain(problem.layer, problem.x[: WARM_UP["time"]]))
+    if attention:
+        ran = f"PyTorch: {contender.title}"
     json.dump({"peak_bytes": peak, "seconds": times, "ran": ran}, sys.stdout)
 
 

@@ -8,6 +8,7 @@ import psutil
 
 from treering import layers
 from treering.bench.alone import EndedError, measure
+from treering.bench.peers import transformer
 from treering.bench.record import Case, CostAt, Growth, Middle
 from treering.bench.table import Session
 
@@ -20,7 +21,7 @@ WIDTH = {"smoke": 4, "quick": 16, "full": 16}
 """Of input and state; one sequence."""
 CALLS = {"smoke": 1, "quick": 4, "full": 12}
 LONGER = 4
-"""A length takes at most this many times what the one before took, where cost grows as length."""
+"""A length is this many times the one before."""
 SHARE_OF_MEMORY = 0.8
 
 
@@ -37,10 +38,10 @@ class Curve:
 
 
 def curves(budget: str) -> list[Curve]:
-    """Every registered layer; in the budget `smoke` one of them."""
+    """Every registered layer and a transformer; in the budget `smoke` one of each."""
     modes: tuple[Literal["train", "infer"], ...] = ("infer", "train")
     names = ("pr-lstm",) if budget == "smoke" else layers.names()
-    return [Curve(name, mode) for name in names for mode in modes]
+    return [Curve(name, mode) for name in (*names, transformer.NAME) for mode in modes]
 
 
 def measure_curve(curve: Curve, session: Session) -> Iterator[Growth]:
@@ -61,7 +62,7 @@ def measure_curve(curve: Curve, session: Session) -> Iterator[Growth]:
         **session.common,  # pyright: ignore[reportArgumentType]
     )
     for T in lengths:
-        reason = _too_much(so_far.points, session)
+        reason = _too_much(curve, so_far.points, session)
         if reason:
             yield so_far.model_copy(update={"reason": reason})
             return
@@ -87,13 +88,17 @@ def measure_curve(curve: Curve, session: Session) -> Iterator[Growth]:
         yield so_far
 
 
-def _too_much(points: list[CostAt], session: Session) -> str:
-    """Why the next length is not tried, from what the last one took."""
+def _too_much(curve: Curve, points: list[CostAt], session: Session) -> str:
+    """Why the next length is not tried, from what the last one took.
+
+    Cost is taken to grow as the length; attention's time as its square.
+    """
     if not points:
         return ""
+    slower = LONGER**2 if curve.layer == transformer.NAME else LONGER
     last = points[-1]
     limit = session.budget.longest_call
-    if last.seconds.median * LONGER > limit:
+    if last.seconds.median * slower > limit:
         return (
             f"stopped after T = {last.time:,}, where a call takes {last.seconds.median:.1f} s:"
             f" the next would take more than {limit:g} s"

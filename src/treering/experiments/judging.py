@@ -212,20 +212,31 @@ def crosses(peer: str, mode: str) -> Judge:
     return judge
 
 
-def grows_like(layer: str, mode: str, most: float) -> Judge:
-    """Reproduced if time and memory grow with a power of the length of at most `most`."""
+def grows_more_slowly(layer: str, other: str, mode: str) -> Judge:
+    """Reproduced if time and memory grow with a clearly smaller power of the length than another's.
+
+    Clearly: by a fifth at least, which is more than what short lengths distort.
+    """
 
     def judge(outcome: Outcome) -> Finding:
-        for one in outcome.measurements:
-            if isinstance(one, Growth) and (one.case.layer, one.case.mode) == (layer, mode):
-                time, memory = one.time_exponent, one.memory_exponent
-                if time is None or memory is None:
-                    break
-                longest = one.points[-1].time
-                text = f"time T^{time:.2f}, memory T^{memory:.2f}, to {longest:,} tokens"
-                slow = max(time, memory) <= most
-                return Finding("reproduced" if slow else "not reproduced", text)
-        return NOT_RUN
+        curves = {
+            one.case.layer: one
+            for one in outcome.measurements
+            if isinstance(one, Growth) and one.case.mode == mode
+        }
+        if layer not in curves or other not in curves:
+            return NOT_RUN
+        pairs, texts = [], []
+        for what in ("time", "memory"):
+            ours, theirs = (getattr(curves[name], f"{what}_exponent") for name in (layer, other))
+            if ours is None or theirs is None:
+                return NOT_RUN
+            pairs.append((ours, theirs))
+            texts.append(f"{what} T^{ours:.2f} beside T^{theirs:.2f}")
+        longest = [f"{curves[name].points[-1].time:,}" for name in (layer, other)]
+        slower = all(ours < theirs - 0.2 for ours, theirs in pairs)
+        text = f"{', '.join(texts)}, to {longest[0]} and {longest[1]} tokens"
+        return Finding("reproduced" if slower else "not reproduced", text)
 
     return judge
 
