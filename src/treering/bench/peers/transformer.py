@@ -14,7 +14,7 @@ NAME = "transformer"
 
 
 class Transformer(Peer):
-    """Five layers of at most eight heads, as wide as the layers beside it, by PyTorch's fused attention.
+    """Five layers of at most eight heads, as wide as the layers beside it; PyTorch's attention.
 
     It computes another function than any layer, so only its cost can be looked at.
     """
