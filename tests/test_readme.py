@@ -69,7 +69,7 @@ def shortened(command: str) -> list[str]:
         words += ["--test-every", "450", "--test-samples", "4", "--hidden-size", "4"]
     elif words[0] == "bench":
         words += ["--budget", "smoke"]
-    elif words[0] in ("train", "compare"):
+    elif words[0] in ("train", "compare", "sweep"):
         words += ["--epochs", "1", "--hidden-size", "4"]
     return words
 
@@ -92,7 +92,7 @@ def test_swap_example_is_ten_lines() -> None:
 def test_commands_run(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert len(commands()) == 10
+    assert len(commands()) == 11
     for command in commands():
         for assignment in re.findall(r"^(\w+)=(\S+) ", command):
             monkeypatch.setenv(*assignment)
