@@ -29,6 +29,9 @@ from treering.training.progress import Silent
 LOCAL = "local"
 """In place of an address: a cluster of this machine alone, which ends with the command."""
 
+UNKNOWN_THERE = "failed to import on the worker"
+"""What Ray says where a node does not know the function that it should run."""
+
 
 class Ending(NamedTuple):
     """How a run ended on its node."""
@@ -153,9 +156,13 @@ class _Sweep:
                 self.bars.bars.advance(overall)
             except KeyboardInterrupt:
                 if self.interrupted:
+                    self._leave()
                     raise
                 self.interrupted = True
                 self._stop()
+            except Exception:
+                self._leave()
+                raise
         if self.mistakes:
             raise UserError(self.mistakes[0])
         if self.interrupted:
@@ -195,16 +202,36 @@ class _Sweep:
         for reference in self.pending:
             ray.cancel(reference)
 
+    def _mistake(self, told: str) -> None:
+        self.mistakes.append(told)
+        if not self.stopping:
+            self._stop()
+
+    def _leave(self) -> None:
+        """End what is under way without a word from it: a cluster of others does not end here."""
+        import ray
+
+        for reference in self.pending:
+            ray.cancel(reference, force=True)
+
     def _end(self, reference: Any) -> None:
+        """Keep what the run has brought, or what there is to say of it."""
         import ray
         from ray.exceptions import RayError, RayTaskError
 
         run = self.pending[reference]
         try:
             ending = Ending(*ray.get(reference))
-        except RayTaskError:
-            # What it raised there is no mistake of the user's: the whole of it is worth reading.
-            raise
+        except RayTaskError as error:
+            if UNKNOWN_THERE not in str(error):
+                # No mistake of the user's: the whole of what it raised is worth reading.
+                raise
+            del self.pending[reference]
+            self._mistake(
+                f"a node of the cluster cannot import treering ({str(error).splitlines()[-1]});"
+                " install the same version of it on every node"
+            )
+            return
         except RayError as error:
             del self.pending[reference]
             if not self.stopping:
@@ -213,9 +240,10 @@ class _Sweep:
         write_files(run.folder, ending.files)
         del self.pending[reference]
         if ending.how == "mistake":
-            self.mistakes.append(f"{run.title}: {ending.told}")
-            if not self.stopping:
-                self._stop()
+            self._mistake(f"{run.title}: {ending.told}")
+            return
+        if ending.how == "interrupted" and not self.stopping:
+            self.dead.append(f"{run.title} was stopped on its node")
             return
         seconds = Record.load(run.folder).cost.wall_seconds
         self.bars.add(run.title).finish(seconds)

@@ -98,7 +98,8 @@ def sweep_(
     points = grids.combinations(axes, random, random_seed)
     if ray is not None:
         check_device(run.device)
-    prepared = replace(run, device="cpu") if ray is not None else run
+    # Device and threads are those of another machine.
+    prepared = replace(run, device="cpu", threads=None) if ray is not None else run
     protocols = _protocols(task, points, given, prepared)
     protocols = [replace(protocol, run=run) for protocol in protocols]
     _check_validation(protocols, axes)
