@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from pydantic import JsonValue
 
 from treering.cli.options import RunOptions
 from treering.cli.progress import Bars
@@ -16,7 +17,8 @@ from treering.cli.runs import Protocol, build, enough_memory, folder_of, run_one
 from treering.cli.specs import LayerSpec
 from treering.cli.workers import Call, run_in_processes
 from treering.records import FILE_NAME, METRICS, Metric, Record
-from treering.training import DivergenceError, Interrupted, Progress
+from treering.training import DivergenceError, Interrupted, Progress, checkpoint
+from treering.training.settings import completed
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,24 +81,30 @@ def run_many(runs: Sequence[Run], elsewhere: Elsewhere | None = None) -> list[Re
     """
     distinct = list({run.folder: run for run in runs}.values())
     left = [run for run in distinct if not run.is_over]
+    open_ = set(left)
+    for run in distinct:
+        if run not in open_:
+            _verify(run)
     # Other machines may have a device that is not here.
     check(left, "cpu" if elsewhere else None)
     options = runs[0].protocol.run
     jobs, threads = share(options, len(left))
     shared = replace(options, threads=threads)
     with Bars(len(distinct), quiet=options.json) as bars:
-        open_ = set(left)
-        for run in distinct:
-            if run not in open_:
-                bars.add(run.title).finish()
-        if elsewhere is not None:
-            elsewhere(left, bars)
+        if elsewhere is None and jobs == 1:
+            for run in distinct:
+                if run in open_:
+                    _run_here(replace(run, protocol=replace(run.protocol, run=shared)), bars)
+                else:
+                    bars.add(run.title).finish()
         else:
-            here = [replace(run, protocol=replace(run.protocol, run=shared)) for run in left]
-            if jobs == 1:
-                for run in here:
-                    _run_here(run, bars)
+            for run in distinct:
+                if run not in open_:
+                    bars.add(run.title).finish()
+            if elsewhere is not None:
+                elsewhere(left, bars)
             else:
+                here = [replace(run, protocol=replace(run.protocol, run=shared)) for run in left]
                 calls = [Call(run.title, run.metric, run.arguments) for run in here]
                 run_in_processes(_run_alone, calls, jobs, bars)
     return [Record.load(run.folder) for run in runs]
@@ -112,6 +120,14 @@ def check(runs: Sequence[Run], device: str | None = None) -> None:
         options = replace(options, device=device or options.device)
         with enough_memory():
             build(replace(run.protocol, run=options), run.spec, run.seed)
+
+
+def _verify(run: Run) -> None:
+    """UserError if the folder of a run that is over is damaged, or holds another run."""
+    saved = checkpoint.load(run.folder).header.identity
+    settings = completed(run.protocol.settings, run.protocol.task).model_dump(mode="json")
+    wanted: dict[str, JsonValue] = {"settings": settings, "seed": run.seed}
+    checkpoint.check_identity({k: saved.get(k) for k in wanted}, wanted, run.folder)
 
 
 def is_finished(folder: Path) -> bool:
