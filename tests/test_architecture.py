@@ -95,7 +95,7 @@ CELL_LINES = 150
 HEAVY = {
     "matplotlib", "pydantic", "rich", "tokenizers", "jinja2", "cyclopts", "safetensors", "pooch",
     "platformdirs", "psutil", "pandas", "triton",
-    "onnx", "onnxruntime", "onnxscript",
+    "onnx", "onnxruntime", "onnxscript", "ray",
 }  # fmt: skip
 
 ROOT = Path(tr.__file__).parent

@@ -69,7 +69,7 @@ def shortened(command: str) -> list[str]:
         words += ["--test-every", "450", "--test-samples", "4", "--hidden-size", "4"]
     elif words[0] == "bench":
         words += ["--budget", "smoke"]
-    elif words[0] in ("train", "compare"):
+    elif words[0] in ("train", "compare", "sweep"):
         words += ["--epochs", "1", "--hidden-size", "4"]
     return words
 

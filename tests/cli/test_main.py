@@ -91,7 +91,7 @@ def test_example_runs_with_a_small_budget(
     small_demo(monkeypatch)
     write_reviews(folder / "reviews.csv", reviews(40))
     assert call("train", "even_pairs", *FAST).code == 0
-    budget = FAST_TEXT if command in ("train", "compare") else []
+    budget = FAST_TEXT if command in ("train", "compare", "sweep") else []
     words = example(command)
     if command in ("inspect", "predict", "export"):
         (folder / "new.txt").write_text("The film was lovely\n")

@@ -18,6 +18,7 @@ COMMANDS = {
     "list": "List the layers and the tasks.",
     "train": "Train one layer on one task, or go on training it.",
     "compare": "Train several layers on one task over several seeds: a table and a report.",
+    "sweep": "Try combinations of options, here or on a Ray cluster, and say which are best.",
     "reproduce": "Run a paper's experiments and say which of its claims hold.",
     "inspect": "Look into trained runs: gradients, gates, memory, brackets, probes; a page.",
     "predict": "Answer each line of a file or of standard input with one line.",

@@ -79,9 +79,11 @@ class RunBar:
     def stop(self) -> None:
         """The bar stays until the command is done with the run: see `finish`."""
 
-    def finish(self) -> None:
-        """Take the bar away; a line says how long the run took."""
+    def finish(self, seconds: float | None = None) -> None:
+        """Take the bar away; a line says how long the run took, by its own clock if elsewhere."""
         self.bars.bars.remove_task(self.bar)
         if not self.bars.quiet:
-            took = f"{perf_counter() - self.began:.1f} s" if self.trained else "finished before"
+            if seconds is None and self.trained:
+                seconds = perf_counter() - self.began
+            took = "finished before" if seconds is None else f"{seconds:.1f} s"
             self.bars.console.print(f"{self.title}: {took}", highlight=False, markup=False)

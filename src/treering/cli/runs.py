@@ -86,6 +86,23 @@ def prepare(
     kind, preset = kind_of(word)
     check_options(word, kind, given)
     task = load(word, kind, filled(given[0], preset))
+    return _completed(word, task, given, run)
+
+
+def varied(protocol: Protocol, model: ModelOptions, training: TrainingOptions) -> Protocol:
+    """The same task, not loaded again, with other options of model and training."""
+    given = (protocol.given[0], model, training)
+    check_options(protocol.word, protocol.kind, given)
+    return _completed(protocol.word, protocol.task, given, protocol.run)
+
+
+def _completed(
+    word: str,
+    task: "NamedTask",
+    given: tuple[TaskOptions, ModelOptions, TrainingOptions],
+    run: RunOptions,
+) -> Protocol:
+    kind, preset = kind_of(word)
     duration = "epochs" if given[2].steps is not None else None
     training = filled(given[2], {k: v for k, v in preset.items() if k != duration})
     model = filled(given[1], preset)
