@@ -92,7 +92,7 @@ def test_swap_example_is_ten_lines() -> None:
 def test_commands_run(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert len(commands()) == 13
+    assert len(commands()) == 14
     for command in commands():
         for assignment in re.findall(r"^(\w+)=(\S+) ", command):
             monkeypatch.setenv(*assignment)

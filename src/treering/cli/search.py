@@ -41,23 +41,38 @@ def searched(search: Search, prepare: Prepare) -> tuple[Protocol, LayerSpec]:
         asked = [study.ask() for _ in range(min(AT_A_TIME, search.trials - start))]
         drawn = [search.draw(trial) for trial in asked]
         runs = [
-            Run(prepare(search.task, options), LayerSpec.parse(layer), SEED, f" trial {start + k}")
+            Run(
+                prepare(search.task, options),
+                LayerSpec.parse(layer),
+                SEED,
+                told=f" trial {start + k}",
+                may_diverge=True,
+            )
             for k, (layer, options) in enumerate(drawn)
         ]
         for trial, run, record in zip(asked, runs, run_many(runs), strict=True):
             value = _validation(record)
+            if value is None:
+                study.tell(trial, state=optuna.trial.TrialState.FAIL)
+                continue
             study.tell(trial, value)
             if best is None or value > best[0]:
                 best = value, run.protocol, run.spec
-    assert best is not None
+    if best is None:
+        raise UserError(f"every one of {search.trials} trials of {search.name} diverged")
     return best[1], best[2]
 
 
-def _validation(record: Record) -> float:
-    """The validation score, signed so that more is better."""
-    evaluation, metric = record.evaluation, record.task.measure
-    if evaluation is None or evaluation.validation_score is None:
+def _validation(record: Record) -> float | None:
+    """The validation score, signed so that more is better; None of a run that diverged.
+
+    UserError if runs of the task are not validated.
+    """
+    if record.evaluation is None:
+        return None
+    score = record.evaluation.validation_score
+    if score is None:
         raise UserError(
             f"{record.run_id} has no validation score to search by; give validate_every"
         )
-    return metric.gain(evaluation.validation_score, 0.0)
+    return record.task.measure.gain(score, 0.0)
