@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from treering.bench.record import Crossover, Growth
-from treering.experiments.abstract import Finding
+from treering.experiments.abstract import Finding, Verdict
 from treering.experiments.outcome import Outcome, Row
 from treering.report import wording
 from treering.report.statistics import Estimate, estimate
@@ -94,39 +94,54 @@ def gains(
     hold it contradicts the claim.
     """
 
-    def judge(outcome: Outcome) -> Finding:
-        pair = _pair(outcome, task, layer, over, variant)
-        if pair is None:
-            return NOT_RUN
-        row, gain = pair
-        text = _difference(gain, row)
-        if gain.half_width is None:
-            return Finding("undecided", f"{text}, one seed")
+    def verdict(gain: Estimate, half_width: float) -> Verdict:
         if gain.excludes_zero:
-            return Finding("reproduced" if gain.mean > 0 else "not reproduced", text)
-        possible = published is None or abs(published - gain.mean) <= gain.half_width
-        return Finding("undecided" if possible else "not reproduced", text)
+            return "reproduced" if gain.mean > 0 else "not reproduced"
+        possible = published is None or abs(published - gain.mean) <= half_width
+        return "undecided" if possible else "not reproduced"
 
-    return judge
+    return _compared(task, layer, over, variant, verdict)
 
 
 def keeps_up(task: str, layer: str, than: str, margin: float, variant: str = "") -> Judge:
     """Reproduced if the layer surely loses less than `margin` to another."""
 
+    def verdict(gain: Estimate, half_width: float) -> Verdict:
+        if gain.mean - half_width > -margin:
+            return "reproduced"
+        return "not reproduced" if gain.mean + half_width < -margin else "undecided"
+
+    return _compared(task, layer, than, variant, verdict)
+
+
+def _compared(
+    task: str,
+    layer: str,
+    other: str,
+    variant: str,
+    verdict: Callable[[Estimate, float], Verdict],
+) -> Judge:
+    """By the gain of one layer over another, seed by seed, and half of its interval's width."""
+
     def judge(outcome: Outcome) -> Finding:
-        pair = _pair(outcome, task, layer, than, variant)
-        if pair is None:
+        ours, theirs = outcome.find(task, layer, variant), outcome.find(task, other, variant)
+        difference = ours.minus(theirs) if ours and theirs else None
+        if ours is None or difference is None:
             return NOT_RUN
-        row, gain = pair
-        text = _difference(gain, row)
-        if gain.half_width is None:
+        text = _difference(difference, ours)
+        if difference.half_width is None:
             return Finding("undecided", f"{text}, one seed")
-        if gain.mean - gain.half_width > -margin:
-            return Finding("reproduced", text)
-        lost = gain.mean + gain.half_width < -margin
-        return Finding("not reproduced" if lost else "undecided", text)
+        gain = difference if ours.measure.better == "higher" else difference.negated
+        return Finding(verdict(gain, difference.half_width), text)
 
     return judge
+
+
+def _difference(difference: Estimate, row: Row) -> str:
+    metric = row.measure
+    unit = f" {metric.unit}" if metric.unit else ""
+    seeds = f" ({difference.n} seeds)" if difference.n > 1 else ""
+    return f"{wording.difference(difference, metric)}{unit}{seeds}"
 
 
 def measures_more(task: str, layer: str, over: str, measure: str, variant: str = "") -> Judge:
@@ -239,24 +254,3 @@ def grows_more_slowly(layer: str, other: str, mode: str) -> Judge:
         return Finding("reproduced" if slower else "not reproduced", text)
 
     return judge
-
-
-def _pair(
-    outcome: Outcome, task: str, layer: str, other: str, variant: str
-) -> tuple[Row, Estimate] | None:
-    """The layer's row and its gain over the other's; above 0 is better for every metric."""
-    ours, theirs = outcome.find(task, layer, variant), outcome.find(task, other, variant)
-    if ours is None or theirs is None:
-        return None
-    difference = ours.minus(theirs)
-    if difference is None:
-        return None
-    return ours, difference if ours.measure.better == "higher" else difference.negated
-
-
-def _difference(gain: Estimate, row: Row) -> str:
-    metric = row.measure
-    shown = gain if metric.better == "higher" else gain.negated
-    unit = f" {metric.unit}" if metric.unit else ""
-    seeds = f" ({gain.n} seeds)" if gain.n > 1 else ""
-    return f"{wording.difference(shown, metric)}{unit}{seeds}"

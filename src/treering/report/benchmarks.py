@@ -11,7 +11,6 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
@@ -26,7 +25,7 @@ from treering.bench.record import (
 )
 from treering.records import write_atomically
 from treering.report import wording
-from treering.report.page import _breakable, _swatch
+from treering.report.document import swatch, template
 from treering.report.plots import _CARD, _QUIET, _SERIES, LETTERS, Plot, _svg
 from treering.report.styles import Style, styles
 
@@ -63,17 +62,9 @@ def render_html(measurements: Sequence[Measurement], title: str = "treering benc
     )
     crossed = [one for one in measurements if isinstance(one, Crossover)]
     grown = [one for one in measurements if isinstance(one, Growth)]
-    page = Environment(
-        loader=PackageLoader("treering.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page.filters["breakable"] = _breakable
     sizes = styles(_size(one) for one in crossed)
     names = styles(one.case.layer for one in grown)
-    return page.get_template("benchmarks.html").render(
+    return template("benchmarks.html").render(
         title=title,
         lead=_lead(measurements),
         findings=_findings(compared),
@@ -81,10 +72,10 @@ def render_html(measurements: Sequence[Measurement], title: str = "treering benc
         rates=_rates(compared),
         crossed=crossed,
         crossover_plots=_crossover_plots(crossed, sizes),
-        sizes={label: _swatch(look) for label, look in sizes.items()},
+        sizes={label: swatch(look) for label, look in sizes.items()},
         grown=grown,
         growth_plots=_growth_plots(grown, names),
-        names={label: _swatch(look) for label, look in names.items()},
+        names={label: swatch(look) for label, look in names.items()},
         machines=_machines(measurements),
         measurements=measurements,
         cells=cells,

@@ -9,14 +9,12 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from treering.inspect.record import PARTS, Alignment, Gate, Inspection, Probe, Spectrum
 from treering.records import write_atomically
 from treering.report import inspection_plots as plots
 from treering.report import wording
+from treering.report.document import Swatch, swatch, template
 from treering.report.inspection_readings import reading_plots
-from treering.report.page import _breakable, _Swatch, _swatch
 from treering.report.plots import Plot
 from treering.report.styles import Style, styles
 
@@ -49,7 +47,7 @@ class Part:
     title: str
     explanation: str
     figures: list[Plot]
-    swatches: dict[str, _Swatch] = field(default_factory=dict)
+    swatches: dict[str, Swatch] = field(default_factory=dict)
     headings: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
     reasons: Sequence[str] = ()
@@ -76,22 +74,14 @@ def render_html(inspections: Sequence[Inspection], title: str = "treering inspec
     labels = [run.label for run in inspections]
     if not labels or len(set(labels)) < len(labels):
         raise ValueError(f"a page needs inspections with labels of their own, got {labels}")
-    page = Environment(
-        loader=PackageLoader("treering.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page.filters["breakable"] = _breakable
     looks = styles(labels)
     several = len(inspections) > 1
-    return page.get_template("inspection.html").render(
+    return template("inspection.html").render(
         title=title,
         inspections=inspections,
         several=several,
         beside=plots.beside_plots(inspections, looks) if several else [],
-        swatches={label: _swatch(look) for label, look in looks.items()},
+        swatches={label: swatch(look) for label, look in looks.items()},
         matrices=list(matrices(inspections)),
         unaligned=[f"{run.label}: {r}" for run in inspections for r in _reasons(run, "alignments")],
         parts={run.label: parts(run, f"run{n}") for n, run in enumerate(inspections)},
@@ -155,7 +145,7 @@ def parts(run: Inspection, salt: str) -> list[Part]:
     found = []
     for name, figures in drawn.items():
         headings, rows = tables.get(name, ((), []))
-        swatches = {label: _swatch(look) for label, look in looks.get(name, {}).items() if label}
+        swatches = {label: swatch(look) for label, look in looks.get(name, {}).items() if label}
         found.append(
             Part(
                 anchor=f"{salt}-{name}",

@@ -1,20 +1,19 @@
 """The page: one HTML file that needs nothing else, not even a network."""
 
 import os
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from pydantic import JsonValue
 
 from treering.records import ACCURACY, PARTS, STEP_PARTS, Record, write_atomically
 from treering.report import tables, wording
 from treering.report.claims import CLAIM_HEADINGS, JudgedClaim
+from treering.report.document import swatch, template
 from treering.report.sections import (
     NEAR_CHANCE,
     Row,
@@ -26,16 +25,6 @@ from treering.report.styles import Style, styles
 
 if TYPE_CHECKING:
     from treering.report.plots import Plot
-
-
-@dataclass(frozen=True)
-class _Swatch:
-    """A short piece of a series' line with its marker, for the legend."""
-
-    colour: int
-    dashes: str
-    marker: str
-    """Path of the marker around (0, 0), about 8 units wide."""
 
 
 @dataclass(frozen=True)
@@ -86,16 +75,8 @@ def render_html(
             "a report needs at least one record; find_records(folder) reads those of a folder"
         )
     looks = styles(row.label for section in shown for row in section.rows)
-    page = Environment(
-        loader=PackageLoader("treering.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page.filters["breakable"] = _breakable
     runs = [run for section in shown for run in section.records]
-    return page.get_template("page.html").render(
+    return template("page.html").render(
         title=title,
         lead=_lead(shown, runs),
         claims=claims,
@@ -103,7 +84,7 @@ def render_html(
         sections=shown,
         columns=list(looks),
         overview=_overview(shown, list(looks)) if len(shown) > 1 else [],
-        swatches={label: _swatch(look) for label, look in looks.items()},
+        swatches={label: swatch(look) for label, look in looks.items()},
         figures={section.anchor: _figures(section, looks) for section in shown},
         bars={section.anchor: _bars(section) for section in shown},
         environments=_environments(runs),
@@ -147,22 +128,6 @@ def _lead(shown: list[Section], runs: list[Record]) -> str:
     return " · ".join(parts)
 
 
-def _swatch(look: Style) -> _Swatch:
-    outlines = {
-        "o": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z",
-        "s": "M-3.6-3.6h7.2v7.2h-7.2z",
-        "^": "M0-4.4l4.4 8h-8.8z",
-        "D": "M0-5l5 5l-5 5l-5-5z",
-        "v": "M0 4.4l4.4-8h-8.8z",
-        "P": "M-1.5-4.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z",
-        "X": "M-2.4-4.5L0-2.1L2.4-4.5L4.5-2.4L2.1 0L4.5 2.4L2.4 4.5L0 2.1L-2.4 4.5L-4.5 2.4"
-        "L-2.1 0L-4.5-2.4z",
-    }
-    # matplotlib counts dashes in line widths of 1.7; the swatch's line is 2 wide.
-    dashes = " ".join(f"{2 * length:g}" for length in look.dashes)
-    return _Swatch(look.colour, dashes or "none", outlines[look.marker])
-
-
 def _figures(section: Section, looks: dict[str, Style]) -> "list[Plot]":
     # matplotlib takes a second to import; tables and words are made without it.
     from treering.report import plots
@@ -186,13 +151,6 @@ def _figures(section: Section, looks: dict[str, Style]) -> "list[Plot]":
         ),
     ]
     return [plot for plot in drawn if plot is not None]
-
-
-def _breakable(text: str) -> Markup:
-    """Let a layer's specification or a task's name break where its parts end."""
-    return Markup("").join(
-        escape(part) + Markup("<wbr>") for part in re.split(r"(?<=[_+:,])", text)
-    )
 
 
 def _bars(section: Section) -> list[_Bar]:
