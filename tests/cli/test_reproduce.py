@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,20 @@ def test_finished_runs_are_not_run_again(call: Call, folder: Path):
     assert again.err.count("finished before") == 4
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("record.json")} == files
     assert (folder / "runs/pr-lstm/regular.cpu.json").read_bytes() == first
+
+
+def test_a_diverged_run_is_a_result(
+    call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch, small: Experiment
+):
+    """One layer that cannot be trained must not keep the others from being told."""
+    wild = Grid("parity_check", ("rnn", "lstm"), 2, {**small.cpu[0].options, "learning_rate": 1e38})
+    monkeypatch.setitem(experiments._EXPERIMENTS, small.name, replace(small, cpu=(wild,)))
+    for _ in range(2):
+        outcome = call("reproduce", "pr-lstm/regular")
+        assert outcome.code == 0, outcome.err
+        saved = Outcome.load(folder / "runs/pr-lstm/regular.cpu.json")
+        assert [row.diverged for row in saved.rows] == [[0, 1], [0, 1]]
+        assert [row.scores for row in saved.rows] == [[], []]
 
 
 @pytest.mark.usefixtures("small")

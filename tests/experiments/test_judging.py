@@ -84,6 +84,22 @@ def test_keeping_up_needs_an_interval_above_the_margin(by, noise, verdict):
     assert keeps_up("r8", "ql-lstm", "lstm", 0.01)(made).verdict == verdict
 
 
+def test_a_layer_that_diverged_keeps_no_claim():
+    part = row("ql-lstm", (0.99,), seeds=[0], diverged=[1, 2])
+    made = outcome(row("lstm", (0.5, 0.5, 0.5)), part, row("gru", (), diverged=[0, 1, 2]))
+    for judge in (
+        gains("r8", "ql-lstm", "lstm"),
+        keeps_up("r8", "ql-lstm", "lstm", 0.01),
+        reaches("r8", "ql-lstm", 0.9),
+    ):
+        finding = judge(made)
+        assert finding.verdict == "not reproduced"
+        assert finding.ours == "diverged with 2 of 3 seeds, otherwise 99.0%"
+    assert reaches("r8", "gru", 0.1)(made).ours == "diverged with 3 of 3 seeds"
+    better = gains("r8", "lstm", "gru")(made)
+    assert better == Finding("reproduced", "gru: diverged with 3 of 3 seeds")
+
+
 def test_thresholds_of_the_mean_and_of_the_best_seed():
     made = outcome(row("lstm", (0.8, 1.0)))
     assert reaches("r8", "lstm", 0.95)(made).verdict == "not reproduced"

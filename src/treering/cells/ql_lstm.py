@@ -42,8 +42,9 @@ class QLLSTMCell(QLCell):
 
     Parameters against an LSTM of the same size: about half (2) or a quarter (1).
     Cost: `shared_blocks` (I*H + H*H) multiply-adds a token and some twenty elementwise passes.
-    When not to use it: with `block_size` on very long inputs without `bounded`: what is added
-    past the gates grows with the number of blocks.
+    When not to use it: without `bounded` on inputs of some hundred tokens: where f + alpha passes
+    1 the state grows geometrically, in training to infinity; with `block_size`, what is added past
+    the gates grows with the number of blocks.
     Source: arXiv 2512.06582, read in its public summaries. They leave open which gates share
     which block, where h~ comes from and what a block adds: these are our reading.
     """

@@ -68,9 +68,17 @@ Elsewhere = Callable[[Sequence[Run], Bars], None]
 """Has runs done on other machines and their folders brought here."""
 
 
-def run_all(protocol: Protocol, specs: Sequence[LayerSpec], seeds: Sequence[int]) -> list[Record]:
+def run_all(
+    protocol: Protocol,
+    specs: Sequence[LayerSpec],
+    seeds: Sequence[int],
+    *,
+    may_diverge: bool = False,
+) -> list[Record]:
     """Every layer with every seed, all layers of the first seed first, as `run_many`."""
-    return run_many([Run(protocol, spec, seed) for seed in seeds for spec in specs])
+    return run_many(
+        [Run(protocol, spec, seed, may_diverge=may_diverge) for seed in seeds for spec in specs]
+    )
 
 
 def run_many(runs: Sequence[Run], elsewhere: Elsewhere | None = None) -> list[Record]:

@@ -187,20 +187,20 @@ def _run(
     records: list[Record] = []
     rows: list[Row] = []
     for grid, protocol, specs in plan:
-        made = run_all(protocol, specs, range(grid.seeds))
+        made = run_all(protocol, specs, range(grid.seeds), may_diverge=True)
         records += made
-        inspections = _inspected(grid, protocol, specs) if experiment.measures else None
+        inspections = _inspected(protocol, specs, made) if experiment.measures else {}
         for k, layer in enumerate(grid.layers):
-            mine = slice(k, None, len(specs))
-            found = inspections[mine] if inspections else []
+            mine = made[k :: len(specs)]
+            found = [inspections[one.run_id] for one in mine if one.run_id in inspections]
             measures = {
                 name: [measure(one) for one in found]
                 for name, measure in experiment.measures.items()
             }
-            rows.append(Row.of(layer, grid.variant, made[mine], measures))
+            rows.append(Row.of(layer, grid.variant, mine, measures))
     for search in experiment.searches_of(budget):
         protocol, spec = searched(search, lambda task, given: _prepared(task, given, budget, run))
-        made = run_all(protocol, [spec], range(search.seeds))
+        made = run_all(protocol, [spec], range(search.seeds), may_diverge=True)
         records += made
         rows.append(Row.of(search.name, search.variant, made, trials=search.trials))
     measured = _measured(experiment, budget, run)
@@ -221,12 +221,21 @@ def _measured(experiment: Experiment, budget: Budget, run: RunOptions) -> list[M
     return measure(planned(experiment.benches, session), run.out / "bench", quiet=run.json)
 
 
-def _inspected(grid: Grid, protocol: Protocol, specs: Sequence[LayerSpec]) -> list[Inspection]:
-    """Inspections of a grid's runs, all layers of a seed together, in the order of `run_all`."""
-    found = []
-    for seed in range(grid.seeds):
-        folders = [folder_of(protocol, spec, seed) for spec in specs]
-        found += _known(folders) or look_into(folders, samples=SAMPLES, task=protocol.task)
+def _inspected(
+    protocol: Protocol, specs: Sequence[LayerSpec], made: Sequence[Record]
+) -> dict[str, Inspection]:
+    """Inspections of a grid's finished runs, all layers of a seed together, by the runs' ids."""
+    found: dict[str, Inspection] = {}
+    for start in range(0, len(made), len(specs)):
+        finished = {
+            record.run_id: folder_of(protocol, spec, record.seed)
+            for spec, record in zip(specs, made[start : start + len(specs)], strict=True)
+            if record.evaluation is not None
+        }
+        folders = list(finished.values())
+        if folders:
+            inspections = _known(folders) or look_into(folders, samples=SAMPLES, task=protocol.task)
+            found |= dict(zip(finished, inspections, strict=True))
     return found
 
 

@@ -22,6 +22,8 @@ def reaches(task: str, layer: str, least: float, *, best: bool = False, variant:
         row = outcome.find(task, layer, variant)
         if row is None:
             return NOT_RUN
+        if row.score is None or row.diverged:
+            return _diverged(row)
         value = row.score.maximum if best else row.score.mean
         text = wording.score(row.score, row.measure)
         if best and len(row.seeds) > 1:
@@ -37,6 +39,8 @@ def reaches_at(task: str, layer: str, length: int, least: float) -> Judge:
     def judge(outcome: Outcome) -> Finding:
         row = outcome.find(task, layer)
         found = [entry for entry in row.by_length if entry.length == length] if row else []
+        if row is not None and row.diverged:
+            return _diverged(row)
         if not found or row is None:
             return NOT_RUN
         text = wording.number(found[0].accuracy, row.measure)
@@ -56,12 +60,11 @@ def all_reach(tasks: Sequence[str], layer: str, least: float, variant: str = "")
         rows = [row for row in found if row is not None]
         if len(rows) < len(tasks):
             return NOT_RUN
-        good = [row for row in rows if row.score.mean >= least]
-        worst = min(rows, key=lambda row: row.score.mean)
-        text = (
-            f"{len(good)} of {len(rows)}; lowest {worst.task}"
-            f" {wording.score(worst.score, worst.measure)}"
-        )
+        means = {row.task: row.score.mean if row.score else 0.0 for row in rows}
+        good = [row for row in rows if means[row.task] >= least and not row.diverged]
+        worst = min(rows, key=lambda row: means[row.task])
+        lowest = wording.score(worst.score, worst.measure) if worst.score else "diverged"
+        text = f"{len(good)} of {len(rows)}; lowest {worst.task} {lowest}"
         return Finding("reproduced" if len(good) == len(rows) else "not reproduced", text)
 
     return judge
@@ -77,7 +80,7 @@ def solves_more(layer: str, others: Sequence[str], tasks: Sequence[str]) -> Judg
             rows = [row for row in found if row is not None]
             if len(rows) < len(tasks):
                 return NOT_RUN
-            counts[name] = sum(row.score.maximum >= SOLVED for row in rows)
+            counts[name] = sum(max(row.scores, default=0.0) >= SOLVED for row in rows)
         text = ", ".join(f"{name} {count}" for name, count in counts.items())
         more = all(counts[layer] > counts[name] for name in others)
         return Finding("reproduced" if more else "not reproduced", f"solved: {text}")
@@ -125,9 +128,13 @@ def _compared(
 
     def judge(outcome: Outcome) -> Finding:
         ours, theirs = outcome.find(task, layer, variant), outcome.find(task, other, variant)
-        difference = ours.minus(theirs) if ours and theirs else None
-        if ours is None or difference is None:
+        if ours is None or theirs is None:
             return NOT_RUN
+        if ours.diverged:
+            return _diverged(ours)
+        difference = ours.minus(theirs)
+        if difference is None:
+            return Finding("reproduced", f"{other}: {_diverged(theirs).ours}")
         text = _difference(difference, ours)
         if difference.half_width is None:
             return Finding("undecided", f"{text}, one seed")
@@ -135,6 +142,15 @@ def _compared(
         return Finding(verdict(gain, difference.half_width), text)
 
     return judge
+
+
+def _diverged(row: Row) -> Finding:
+    """What a claim comes to whose layer could not be trained with every seed."""
+    count = len(row.seeds) + len(row.diverged)
+    text = f"diverged with {len(row.diverged)} of {count} seeds"
+    if row.score is not None:
+        text += f", otherwise {wording.score(row.score, row.measure)}"
+    return Finding("not reproduced", text)
 
 
 def _difference(difference: Estimate, row: Row) -> str:

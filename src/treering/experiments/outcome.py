@@ -35,6 +35,9 @@ class Row(_Part):
     score_name: str
     chance: float
     seeds: list[int]
+    """Of the runs that came to their end."""
+    diverged: list[int] = []
+    """Seeds whose loss or gradient became infinite or no number: these have no score."""
     scores: list[float]
     validation: list[float | None]
     steps: list[int]
@@ -54,9 +57,9 @@ class Row(_Part):
         return METRICS[self.metric]
 
     @property
-    def score(self) -> Estimate:
-        """Mean over seeds and its interval."""
-        return estimate(self.scores)
+    def score(self) -> Estimate | None:
+        """Mean over seeds and its interval; None if every run diverged."""
+        return estimate(self.scores) if self.scores else None
 
     def minus(self, other: "Row", measure: str | None = None) -> Estimate | None:
         """This row's scores minus the other's, seed by seed; None without a seed in common.
@@ -91,12 +94,12 @@ class Row(_Part):
         measures: Mapping[str, list[float | None]] | None = None,
         trials: int = 0,
     ) -> "Row":
-        """The row of one layer's finished runs, and what inspections of them found."""
-        first = records[0]
-        tested = [record.evaluation for record in records]
-        evaluations = [one for one in tested if one is not None]
-        assert len(evaluations) == len(records)
-        lengths = [entry.length for entry in evaluations[0].by_length]
+        """The row of one layer's runs, and what inspections of the finished ones found."""
+        ended = [(r, r.evaluation) for r in records if r.evaluation is not None]
+        finished = [record for record, _ in ended]
+        evaluations = [evaluation for _, evaluation in ended]
+        first = (finished or records)[0]
+        entries = evaluations[0].by_length if evaluations else []
         return cls(
             task=first.task.name,
             variant=variant,
@@ -105,20 +108,21 @@ class Row(_Part):
             parameters=first.model.parameters,
             layer_parameters=first.model.layer_parameters,
             metric=first.task.metric,
-            score_name=evaluations[0].score_name,
+            score_name=evaluations[0].score_name if evaluations else "",
             chance=first.task.chance,
-            seeds=[record.seed for record in records],
+            seeds=[record.seed for record in finished],
+            diverged=[record.seed for record in records if record.evaluation is None],
             scores=[one.score for one in evaluations],
             validation=[one.validation_score for one in evaluations],
-            steps=[record.learning[-1].step for record in records],
-            seconds=[round(record.cost.wall_seconds, 1) for record in records],
+            steps=[record.learning[-1].step for record in finished],
+            seconds=[round(record.cost.wall_seconds, 1) for record in finished],
             by_length=[
                 LengthScore(
-                    length,
+                    entry.length,
                     round(estimate([one.by_length[k].accuracy for one in evaluations]).mean, 4),
-                    evaluations[0].by_length[k].samples,
+                    entry.samples,
                 )
-                for k, length in enumerate(lengths)
+                for k, entry in enumerate(entries)
             ],
             measures={
                 name: values

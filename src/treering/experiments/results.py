@@ -140,7 +140,10 @@ def _title(task: str, variant: str) -> str:
 def _score(experiment: Experiment, row: Row | None) -> str:
     if row is None:
         return ""
-    text = wording.score(row.score, row.measure)
+    text = wording.score(row.score, row.measure) if row.score else ""
+    if row.diverged:
+        count = len(row.seeds) + len(row.diverged)
+        text = f"{text} (diverged: {len(row.diverged)} of {count} seeds)".strip()
     if row.trials:
         text += f" (best of {row.trials} settings)"
     published = experiment.published.get((row.task, row.layer))

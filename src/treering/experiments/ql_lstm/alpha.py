@@ -2,22 +2,26 @@
 
 from treering.experiments.abstract import OPEN, Claim, Experiment, Grid
 from treering.experiments.judging import gains
-from treering.experiments.ql_lstm.protocol import READING, SOURCE
+from treering.experiments.ql_lstm.protocol import BOUNDED, READING, SOURCE
 
 FORMS = {
-    "a constant": "ql-lstm:skip=fixed",
-    "one for each channel": "ql-lstm:skip=channel",
-    "a function of the input": "ql-lstm:skip=input",
-    "bounded": "ql-lstm:bounded=true",
+    "a constant": "ql-lstm:bounded=true:skip=fixed",
+    "one for each channel": "ql-lstm:bounded=true:skip=channel",
+    "a function of the input": "ql-lstm:bounded=true:skip=input",
+    "an unbounded one": "ql-lstm",
 }
-LAYERS = ("lstm", "ql-lstm", *FORMS.values())
+LAYERS = ("lstm", BOUNDED, *FORMS.values())
 
 ALPHA = Experiment(
     name="ql-lstm/alpha",
     title="Forms of the additive skip",
     source=f"{SOURCE}; adaptive forms are its future work",
     claims=tuple(
-        Claim(f"A learned alpha is better than {what}", OPEN, gains("imdb", "ql-lstm", layer))
+        Claim(
+            f"A learned, bounded alpha is better than {what}",
+            OPEN,
+            gains("imdb", BOUNDED, layer),
+        )
         for what, layer in FORMS.items()
     ),
     cpu=(Grid("imdb", LAYERS, 3, {"max_tokens": 250, "epochs": 2}),),

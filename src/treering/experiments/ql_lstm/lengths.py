@@ -2,7 +2,7 @@
 
 from treering.experiments.abstract import Claim, Experiment, Grid, Option
 from treering.experiments.judging import gains
-from treering.experiments.ql_lstm.protocol import FOUR, READING, SOURCE
+from treering.experiments.ql_lstm.protocol import BOUNDED, FOUR, READING, SOURCE
 
 LENGTHS = (250, 500, 1000, 2000)
 
@@ -11,7 +11,7 @@ def _grids(seeds: int, lengths: tuple[int, ...], **options: Option) -> tuple[Gri
     return tuple(
         Grid(
             "imdb",
-            FOUR,
+            (*FOUR, BOUNDED),
             seeds,
             {"min_tokens": length, "max_tokens": length, **options},
             f"{length} tokens",
@@ -26,10 +26,11 @@ EXTENDED = Experiment(
     source=SOURCE,
     claims=tuple(
         Claim(
-            f"QL-LSTM is better than an LSTM on documents of {length} tokens",
+            f"{what} is better than an LSTM on documents of {length} tokens",
             "stable at length",
-            gains("imdb", "ql-lstm", "lstm", variant=f"{length} tokens"),
+            gains("imdb", layer, "lstm", variant=f"{length} tokens"),
         )
+        for layer, what in (("ql-lstm", "QL-LSTM"), (BOUNDED, "QL-LSTM in its bounded form"))
         for length in LENGTHS
     ),
     cpu=_grids(2, LENGTHS, epochs=1),
