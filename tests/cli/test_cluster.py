@@ -3,6 +3,7 @@
 import _thread
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -43,16 +44,14 @@ def one_core() -> None:
 @pytest.fixture(scope="module")
 def two_cores() -> Iterator[None]:
     """One cluster for all tests of the file: starting one takes seconds."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        object_store_memory=80 * 2**20,
-        log_to_driver=False,
-    )
-    yield
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as context:
+        # Set and removed, so that all that is changed is put back.
+        for name in ("RAY_USAGE_STATS_ENABLED", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+            context.setenv(name, "")
+            context.delenv(name)
+        cluster.start_here(num_cpus=2, object_store_memory=80 * 2**20)
+        yield
+        ray.shutdown()
 
 
 def a_run(out: Path, steps: int, rate: float = 1e-3, *, layer: str = "lstm") -> Run:
@@ -240,10 +239,15 @@ def test_without_ray_the_extra_is_named(call: Call, monkeypatch: pytest.MonkeyPa
 
 
 def test_an_address_where_nothing_runs(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        nobody = f"127.0.0.1:{server.getsockname()[1]}"
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    for address in (nobody, f"ray://{nobody}", "127.0.0.1:99999"):
+        assert_mistake(call(*SWEEP, f"--ray={address}"), f"--ray {address}: ", "auto, or local")
+
     def refuse(**options: object) -> None:
         raise ConnectionError("Could not find any running Ray instance.\nMore of it")
 
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", refuse)
     outcome = call(*SWEEP, "--ray=auto")
     assert_mistake(outcome, "--ray auto: Could not find any running Ray instance", "local")

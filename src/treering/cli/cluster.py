@@ -6,10 +6,12 @@ sent once, the files of a run that was stopped go out with it, and all its files
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from secrets import token_hex
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, NamedTuple
 
@@ -29,6 +31,7 @@ from treering.training.progress import Silent
 LOCAL = "local"
 """In place of an address: a cluster of this machine alone, which ends with the command."""
 
+SECONDS_TO_ANSWER = 10
 UNKNOWN_THERE = "failed to import on the worker"
 """What Ray says where a node does not know the function that it should run."""
 
@@ -86,17 +89,13 @@ def _cluster(address: str) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    if address == LOCAL:
-        # Nobody asked for word of this to go anywhere.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        ray.init(
-            address=address,
-            include_dashboard=False if address == LOCAL else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        if address == LOCAL:
+            start_here()
+        else:
+            _check_reachable(address)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, OSError, RuntimeError, ValueError, OverflowError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"--ray {address}: {reason}; give the address of a cluster that runs, such as"
@@ -106,6 +105,30 @@ def _cluster(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def start_here(**options: Any) -> None:
+    """A cluster of this machine alone, with `ray.init`'s options, that leaves nothing behind."""
+    import ray
+
+    # Nobody asked for word of this to go anywhere.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Else Ray writes one into the user's home, and clusters started later ask for it.
+    os.environ.setdefault("RAY_AUTH_TOKEN", token_hex(32))
+    ray.init(
+        address=LOCAL,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        **options,
+    )
+
+
+def _check_reachable(address: str) -> None:
+    """OSError where nobody listens: Ray itself would try for many minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER).close()
 
 
 def _check_room(needed: dict[str, int], address: str) -> None:
