@@ -69,7 +69,7 @@ def test_a_record_grows_and_every_assignment_is_checked() -> None:
     ("fields", "message"),
     [
         ({"colour": "red"}, "Extra inputs are not permitted"),
-        ({"status": "done"}, "'running', 'interrupted' or 'finished'"),
+        ({"status": "done"}, "'running', 'interrupted', 'diverged' or 'finished'"),
         ({"run_id": ""}, "at least 1 character"),
         ({"created": "yesterday"}, "'yesterday' is not an ISO-8601 time"),
         ({"created": "2026-01-31T12:00:00"}, "is not in UTC"),

@@ -36,7 +36,8 @@ from treering._errors import UserError
 SCHEMA_VERSION = 2
 FILE_NAME = "record.json"
 
-Status = Literal["running", "interrupted", "finished"]
+Status = Literal["running", "interrupted", "diverged", "finished"]
+"""`diverged`: its loss or gradient became infinite or no number; the same command would again."""
 
 
 @dataclass(frozen=True)

@@ -347,7 +347,7 @@ def test_a_loss_that_is_no_number_stops_and_names_the_step(
         )
     assert "write a smaller learning rate" in str(caught.value)
     record = Record.load(tmp_path)
-    assert record.status == "interrupted"
+    assert record.status == "diverged"
     assert record.learning[-1].step == 7
 
 

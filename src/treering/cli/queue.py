@@ -1,6 +1,5 @@
 """Many runs: which are left to do, how many at a time, and where."""
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -51,12 +50,8 @@ class Run:
     @property
     def is_over(self) -> bool:
         """Whether there is nothing left to do: it is finished, or may diverge and has."""
-        if is_finished(self.folder):
-            return True
-        if not self.may_diverge or not (self.folder / FILE_NAME).exists():
-            return False
-        learning = Record.load(self.folder).learning
-        return bool(learning) and not math.isfinite(learning[-1].loss)
+        over = ("finished", "diverged") if self.may_diverge else ("finished",)
+        return (self.folder / FILE_NAME).exists() and Record.load(self.folder).status in over
 
     @property
     def arguments(self) -> tuple[Protocol, LayerSpec, int, bool]:

@@ -337,7 +337,7 @@ class _Run:
         seconds = self._wall_seconds()
         point = CurvePoint(step=step, epoch=self.kind.source.epoch, loss=loss, seconds=seconds)
         self.position.learning.append(point)
-        self._publish("interrupted")
+        self._publish("diverged")
         raise DivergenceError(
             f"{what} at step {step} of {self.kind.steps} (learning rate "
             f"{self.settings.learning_rate:g}, clip {self.settings.clip}); "
