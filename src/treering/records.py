@@ -25,9 +25,7 @@ from pydantic import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
-    SerializerFunctionWrapHandler,
     ValidationError,
-    model_serializer,
     model_validator,
 )
 
@@ -194,12 +192,6 @@ class ModelInfo(_Part):
     """Of the recurrent layers alone."""
     explain: str = ""
     """Which schedule and kernel ran, in words."""
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
-        """Without later additions at their defaults: an earlier run's identity stays its own."""
-        added = {"pooling": "last", "dropout": 0.0}
-        return {k: v for k, v in dump(self).items() if k not in added or v != added[k]}
 
 
 class Environment(_Part):

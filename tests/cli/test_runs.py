@@ -314,23 +314,6 @@ EVERYTHING = [
 ]
 
 
-def test_runs_are_named_as_by_the_first_version(call: Call, folder: Path) -> None:
-    """Options that came later count only where they are used: finished runs stay found."""
-    write_reviews(folder / "reviews.csv", reviews(40))
-    for words in (["reviews.csv", *COLUMNS, *FAST_TEXT], ["even_pairs", *FAST]):
-        assert call("train", *words, "--layer=lstm").code == 0
-    found = {path.name for path in (folder / "runs").glob("*/lstm/*")}
-    assert found == {"seed0-3ec72c0700e9", "seed0-cf09efc6c4a4"}
-    usual = ["--pooling=last", "--dropout=0", "--weight-decay=0"]
-    others = ["--pooling=mean", "--dropout=0.1", "--weight-decay=0.1", "--bucket=2"]
-    for option in (*usual, *others):
-        words = ["reviews.csv", *COLUMNS, *FAST_TEXT, "--layer=lstm", option]
-        assert call("train", *words).code == 0
-    named = {path.name for path in (folder / "runs").glob("*/lstm/*")}
-    assert named > found
-    assert len(named) == len(found) + len(others)
-
-
 @pytest.mark.parametrize(
     "words",
     [

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from treering._errors import UserError
-from treering.training import Curriculum, LengthGrid, Settings, run_id
+from treering.training import Curriculum, LengthGrid, Settings
 
 
 def test_steps_or_epochs_but_not_both_and_not_neither():
@@ -89,24 +89,3 @@ def test_the_grid_counts_its_stop_and_names_itself():
     assert coarse.lengths[-1] == 481
     assert coarse.describe() == "mean accuracy over lengths 41..500 step 20, 512 samples each"
     assert LengthGrid(start=7, stop=7, samples=3).describe() == "accuracy at length 7, 3 samples"
-
-
-@pytest.mark.parametrize(
-    "added",
-    [
-        {"bucket": 2},
-        {"weight_decay": 0.1},
-        {"learning_rate_schedule": "cosine"},
-        {"warmup_steps": 3},
-    ],
-)
-def test_what_was_added_later_leaves_the_names_of_runs_without_it(parity, added):
-    plain = Settings(steps=5)
-    # Of the version that had none of these.
-    assert run_id(parity, "lstm", plain, 0) == "787450ea2458"
-    assert not added.keys() & plain.model_dump(mode="json").keys()
-    settings = Settings(steps=5, **added)
-    dumped = settings.model_dump(mode="json")
-    assert dumped == plain.model_dump(mode="json") | added
-    assert Settings(**dumped) == settings
-    assert run_id(parity, "lstm", settings, 0) != "787450ea2458"

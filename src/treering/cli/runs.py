@@ -231,10 +231,8 @@ def folder_of(protocol: Protocol, spec: LayerSpec, seed: int) -> Path:
         "hidden_size": protocol.model.hidden_size,
         "embedding_size": protocol.model.embedding_size,
         "device": protocol.run.device,
+        **_reading(protocol.model),
     }
-    # Only what is not the default: runs are named as they were before there was a choice.
-    fields = ModelInfo.model_fields
-    sizes |= {k: v for k, v in _reading(protocol.model).items() if v != fields[k].default}
     name = run_id(protocol.task, spec.text, protocol.settings, seed, sizes)
     layer = "".join(c if c.isalnum() or c in "-+=._" else "_" for c in spec.text)
     # Sixteen numbers of a penalty would be more than a file system takes; `name` tells them apart.

@@ -11,9 +11,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PositiveInt,
-    SerializerFunctionWrapHandler,
     ValidationError,
-    model_serializer,
     model_validator,
 )
 
@@ -23,9 +21,6 @@ from treering.tasks.abstract import DatasetTask, StreamTask, Task
 
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Selection = Literal["last", "best validation"]
-
-ADDED = ("bucket", "weight_decay", "learning_rate_schedule", "warmup_steps")
-"""Settings that the first runs did not have."""
 
 
 class _Part(BaseModel):
@@ -181,15 +176,6 @@ class Settings(_Part):
     """Stop as soon as `stop_checks` validations in a row were at least this good: an accuracy, or
     whatever else the task's score is."""
     stop_checks: PositiveInt = 3
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without later additions at their defaults: what an earlier run is named by stays."""
-        return {
-            name: value
-            for name, value in dump(self).items()
-            if name not in ADDED or getattr(self, name) != type(self).model_fields[name].default
-        }
 
     @model_validator(mode="after")
     def _one_duration(self) -> Self:
