@@ -5,11 +5,16 @@ shifted, the two topmost blocks are merged as long as the boundary between them 
 boundary that comes next; the state after n tokens is the left fold of the stack. Ranks growing
 with t give the plain loop, ranks by the number of trailing zero bits of t the balanced bracket,
 and ranks drawn at random the random bracket: blocks are random binary trees, about 2 ln n deep.
-Because ranks depend on positions only, streaming, carrying on and resets stay exact.
+Because these ranks depend on positions only, streaming, carrying on and resets stay exact.
+
+Any binary tree over n tokens is such a program, too: a boundary ranks by minus the depth of the
+lowest node that spans it, and the end of the sequence above all, which leaves one block. Two
+boundaries of equal rank have one of a higher rank between them, so none meets its equal.
 
 Legend: B batch, T time, H hidden, K stack slots, S segments.
 """
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -40,6 +45,12 @@ class RandomRanks:
 @lru_cache(maxsize=64)
 def random_ranks(seed: int) -> RandomRanks:
     return RandomRanks(seed)
+
+
+def given_rank(ranks: Sequence[float], size: int) -> Rank:
+    """The tree over `size` tokens whose boundary behind token t ranks `ranks[t]`."""
+    closed = [*ranks[: size - 1], math.inf]
+    return lambda boundary: closed[boundary - 1]
 
 
 class Program(NamedTuple):
@@ -95,7 +106,7 @@ def run(
     cell: MergeCell,
     weights: Weights,
     leaves: State,
-    rank: Rank,
+    ranks: Sequence[Rank],
     starts: Sequence[int],
     sizes: Sequence[int],
     final: Sequence[int],
@@ -103,10 +114,10 @@ def run(
 ) -> Sweep:
     """Run the segments' programs together, one round per depth; rows as in `balanced`.
 
-    starts, sizes: per segment; final: the segments whose end is carried on; carried: per slot,
-    topmost block first, a row per segment. Cost: as many rounds as the deepest tree.
+    ranks, starts, sizes: per segment; final: the segments whose end is carried on; carried: per
+    slot, topmost block first, a row per segment. Cost: as many rounds as the deepest tree.
     """
-    programs = [program(rank, a, n) for a, n in zip(starts, sizes, strict=True)]
+    programs = [program(*of_one) for of_one in zip(ranks, starts, sizes, strict=True)]
     S, slots = len(programs), 0 if carried is None else len(carried.blocks)
     pool = leaves if carried is None else join(*carried.blocks, *carried.folds, leaves)
     node_rows: list[list[int]] = []
@@ -119,15 +130,18 @@ def run(
 
     device = first_field(leaves).device
     rows = len(first_field(pool))
-    for depth in range(1, max((max(p.depths, default=0) for p in programs), default=0) + 1):
+    deepest = max((max(p.depths, default=0) for p in programs), default=0)
+    rounds: list[list[tuple[int, int]]] = [[] for _ in range(deepest)]
+    for s, p in enumerate(programs):
+        for j, depth in enumerate(p.depths):
+            rounds[depth - 1].append((s, j))
+    for merges in rounds:
         left, right = [], []
-        for p, where in zip(programs, node_rows, strict=True):
-            base = len(where) - len(p.merges)
-            for j, (a, b) in enumerate(p.merges):
-                if p.depths[j] == depth:
-                    left.append(where[a])
-                    right.append(where[b])
-                    where[base + j] = rows + len(left) - 1
+        for s, j in merges:
+            where, (a, b) = node_rows[s], programs[s].merges[j]
+            left.append(where[a])
+            right.append(where[b])
+            where[len(where) - len(programs[s].merges) + j] = rows + len(left) - 1
         operands = [take_arranged(pool, torch.tensor(r, device=device)) for r in (left, right)]
         pool = join(pool, cell.merge(weights, *operands))
         rows += len(left)
