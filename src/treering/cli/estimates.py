@@ -95,7 +95,8 @@ def _beginning(task: "NamedTask") -> tuple["NamedTask", float]:
     if isinstance(task, DatasetTask):
         whole = len(task.validation.labels) + len(task.test.labels)
         validation, test = (
-            Split(*(tensor[:ROWS] for tensor in split)) for split in (task.validation, task.test)
+            Split(*(None if tensor is None else tensor[:ROWS] for tensor in split))
+            for split in (task.validation, task.test)
         )
         kept = len(validation.labels) + len(test.labels)
     else:

@@ -183,6 +183,11 @@ class Recurrent(nn.Module):
         """Width of the layer's output, D*O."""
         return self.num_directions * self.cell.output_size
 
+    @property
+    def reads_ranks(self) -> bool:
+        """Whether every call must bring the trees of its sequences, as `ranks`."""
+        return self.schedule is not None and self.schedule.reads_ranks
+
     def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         shapes = {}
         for level in range(self.num_layers):
@@ -265,7 +270,7 @@ class Recurrent(nn.Module):
                 f"a bidirectional {type(self).__name__} cannot step: its reverse direction starts"
                 " at the last token; use bidirectional=False for streaming"
             )
-        if self.schedule is not None and self.schedule.reads_ranks:
+        if self.reads_ranks:
             raise UserError(
                 f"a layer under {self.schedule} cannot step: its tree is over the whole sequence;"
                 " use schedule=tr.Tree() for streaming"

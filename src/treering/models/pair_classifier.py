@@ -26,8 +26,8 @@ class PairClassifier(Classifier):
         convolution and heuristic matching" (ACL 2016).
 
     Raises:
-        UserError: as Classifier; in a call, a row without the separator or with nothing on one of
-            its sides.
+        UserError: as Classifier; a layer under `Tree("given")`; in a call, a row without the
+            separator or with nothing on one of its sides.
     """
 
     def __init__(
@@ -40,6 +40,11 @@ class PairClassifier(Classifier):
         pooling: Pooling = "last",
         dropout: float = 0.0,
     ) -> None:
+        if getattr(layer, "reads_ranks", False):
+            raise UserError(
+                "a PairClassifier takes rows of two sentences, which have no tree in common; use"
+                " another schedule than Tree('given')"
+            )
         super().__init__(layer, words, embedding_size, classes, pooling, dropout)
         self.separator = separator
         self.compared = nn.Linear(4 * layer.output_size, layer.output_size)
