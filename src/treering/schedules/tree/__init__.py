@@ -67,8 +67,8 @@ class Tree(Schedule):
 
     Cost: T-1 merges in log2 T rounds for the last state, about 2T in 2 log2 T for all positions;
     one round runs over the whole batch. `left` takes T rounds, `random` about 3 ln T, `given` as
-    many as its deepest tree has levels, and writing every batch's tree down takes Python about a
-    microsecond a merge.
+    many as its deepest tree has levels; its trees are written down in Python at every call, about
+    five microseconds a merge.
 
     `group`: split the sequence over the ranks of a torch.distributed process group, "world" or a
     ProcessGroup (kept by name, so that a layer can be copied, pickled and printed). x on rank r
@@ -255,7 +255,8 @@ class Tree(Schedule):
             # Without resets a segment is a sequence.
             columns = zip(call.ranks.t().tolist(), sizes, strict=True)
             ranks = [shift_reduce.given_rank(*column) for column in columns]
-        return shift_reduce.run(cell, weights, leaves, ranks, starts, sizes, final, carried)
+        folded = call.ranks is None or call.wanted != "last"
+        return shift_reduce.run(cell, weights, leaves, ranks, starts, sizes, final, carried, folded)
 
     def rolled(self, call: Call) -> tuple[Any, State]:
         if self.group is not None:

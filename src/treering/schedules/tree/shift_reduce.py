@@ -69,8 +69,12 @@ class Program(NamedTuple):
     folds: list[int]
 
 
-def program(rank: Rank, start: int, size: int) -> Program:
-    """The merges between `start` and `start + size` tokens."""
+def program(rank: Rank, start: int, size: int, folded: bool = True) -> Program:
+    """The merges between `start` and `start + size` tokens.
+
+    folded: False leaves out the folds, where one block is left at the end and no state before it
+    is wanted.
+    """
     ranks: list[float] = []
     for t in range(start):
         while ranks and ranks[-1] < rank(t + 1):
@@ -95,7 +99,7 @@ def program(rank: Rank, start: int, size: int) -> Program:
             ranks.pop()
             folds.pop()
             block = merge(stack.pop(), block)
-        folds.append(merge(folds[-1], block) if stack else block)
+        folds.append(merge(folds[-1], block) if stack and folded else block)
         stack.append(block)
         ranks.append(behind)
         states.append(folds[-1])
@@ -111,13 +115,15 @@ def run(
     sizes: Sequence[int],
     final: Sequence[int],
     carried: Carried | None,
+    folded: bool = True,
 ) -> Sweep:
     """Run the segments' programs together, one round per depth; rows as in `balanced`.
 
     ranks, starts, sizes: per segment; final: the segments whose end is carried on; carried: per
-    slot, topmost block first, a row per segment. Cost: as many rounds as the deepest tree.
+    slot, topmost block first, a row per segment; folded: see `program`.
+    Cost: as many rounds as the deepest tree.
     """
-    programs = [program(*of_one) for of_one in zip(ranks, starts, sizes, strict=True)]
+    programs = [program(*of_one, folded) for of_one in zip(ranks, starts, sizes, strict=True)]
     S, slots = len(programs), 0 if carried is None else len(carried.blocks)
     pool = leaves if carried is None else join(*carried.blocks, *carried.folds, leaves)
     node_rows: list[list[int]] = []

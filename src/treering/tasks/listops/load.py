@@ -58,8 +58,8 @@ def load_listops(
     """Random expressions to train on, and the test set `test_d20s` of Nangia and Bowman.
 
     90,000 different expressions (or as many as `expressions` says), none of which is in the test
-    set, are drawn by `seed` as the paper states it (`draw`), in about two seconds. A tenth of them is
-    for validation. Of both parts, those with more than `max_tokens` tokens are left out (None:
+    set, are drawn by `seed` as the paper states it (`draw`), in about two seconds. A tenth of them
+    is for validation. Of both parts, those with more than `max_tokens` tokens are left out (None:
     none): they are one in twelve at 128, make every batch that they are in several times as long,
     and with them the training split takes most of a gigabyte. The test set is always whole: 10,000
     expressions of up to 939 tokens, 43 on average.
