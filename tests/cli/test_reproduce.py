@@ -29,7 +29,8 @@ SMALL = Experiment(
 def data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Small files in the formats of all data sets that experiments use."""
     monkeypatch.setenv("TREERING_DATA", str(folder / "data"))
-    for name in ("r8", "imdb", "amazon_fine_foods", "listops", "wikitext2"):
+    folders = ("r8", "imdb", "amazon_fine_foods", "listops", "wikitext2")
+    for name in (*folders, "sst_trees", "logical_inference"):
         (folder / "data" / name).mkdir(parents=True)
     at = folder / "data"
     for part, count in (("train", 40), ("test", 10)):
@@ -49,6 +50,18 @@ def data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             writer.writerow({"Id": row["id"], "Score": score, "Text": row["review"]})
     expressions = "9\t( ( ( [MAX 2 ) 9 ) ] )\n5\t( ( ( [MIN 5 ) 7 ) ] )\n"
     (at / "listops" / "test_d20s.tsv").write_text(expressions)
+    trees = "".join(f"({i % 5} (2 It) ({i % 5} (2 is) (2 {w})))\n" for i, w in enumerate("abcde"))
+    for part in ("train", "dev", "test"):
+        (at / "sst_trees" / f"{part}.txt").write_text(trees)
+    pairs = "".join(
+        f"{'=' if a == b else '#'}\t{a}\t( {a} ( {word} {b} ) )\n"
+        for a in "ab"
+        for b in "ab"
+        for word in ("or", "and")
+    )
+    for part, count in (("train", 7), ("test", 13)):
+        for number in range(count):
+            (at / "logical_inference" / f"{part}{number}.tsv").write_text(pairs)
     text = " the cat sat on the mat \n the dog sat on the cat \n" * 8
     for part in ("train", "valid", "test"):
         (at / "wikitext2" / f"{part}.txt").write_text(text)

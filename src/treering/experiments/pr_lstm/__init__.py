@@ -4,10 +4,24 @@ from treering.experiments.pr_lstm.ablation import ABLATION
 from treering.experiments.pr_lstm.brackets import BRACKETS
 from treering.experiments.pr_lstm.generalise import GENERALISE
 from treering.experiments.pr_lstm.listops import LISTOPS
+from treering.experiments.pr_lstm.logic import LOGIC
 from treering.experiments.pr_lstm.long import LONG
+from treering.experiments.pr_lstm.parse import PARSE
 from treering.experiments.pr_lstm.probes import PROBES
 from treering.experiments.pr_lstm.regular import REGULAR
 from treering.experiments.pr_lstm.table_2 import TABLE_2
 from treering.experiments.pr_lstm.tracking import TRACKING
 
-EXPERIMENTS = (TABLE_2, REGULAR, ABLATION, BRACKETS, PROBES, GENERALISE, LONG, TRACKING, LISTOPS)
+EXPERIMENTS = (
+    TABLE_2,
+    REGULAR,
+    ABLATION,
+    BRACKETS,
+    PROBES,
+    GENERALISE,
+    LONG,
+    TRACKING,
+    LISTOPS,
+    PARSE,
+    LOGIC,
+)
