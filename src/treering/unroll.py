@@ -210,7 +210,8 @@ def _check_ranks(
             f"reset cannot be used under {schedule}, whose tree is over the whole sequence; split"
             " the sequences there instead"
         )
-    if not torch.compiler.is_compiling() and bool(ranks.isnan().any()):
+    known = ranks.is_floating_point() and not torch.compiler.is_compiling()
+    if known and bool(ranks.isnan().any()):
         raise UserError("ranks has NaN, which is neither lower nor higher; give it numbers")
     return ranks.detach()
 

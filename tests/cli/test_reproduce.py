@@ -55,8 +55,8 @@ def data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (at / "sst_trees" / f"{part}.txt").write_text(trees)
     pairs = "".join(
         f"{'=' if a == b else '#'}\t{a}\t( {a} ( {word} {b} ) )\n"
-        for a in "ab"
-        for b in "ab"
+        for a in "abcd"
+        for b in "abcd"
         for word in ("or", "and")
     )
     for part, count in (("train", 7), ("test", 13)):
@@ -144,6 +144,13 @@ def test_an_estimate_runs_nothing_and_knows_what_is_left(call: Call, folder: Pat
     outcome = call("reproduce", "pr-lstm/regular", "--budget=paper")
     assert outcome.out.startswith("pr-lstm/regular: about ")
     assert estimated() == 0
+
+
+@pytest.mark.usefixtures("data")
+def test_a_test_scored_by_size_is_estimated_by_its_beginning(call: Call):
+    outcome = call("reproduce", "pr-lstm/logic", "--budget=smoke", "--estimate")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith("pr-lstm/logic: about ")
 
 
 @pytest.mark.usefixtures("small")

@@ -127,3 +127,15 @@ def test_pooling_needs_outputs_that_a_given_tree_does_not_have():
     layer = tr.PRLSTM(3, 4, batch_first=True, schedule=tr.Tree("given"))
     with pytest.raises(UserError, match="pooling='mean' reads outputs that are no nodes"):
         Classifier(layer, 9, 3, 2, pooling="mean")
+
+
+@pytest.mark.parametrize("kind", ["language_model", "tagger", "transducer"])
+def test_models_without_trees_refuse_a_layer_that_reads_them(kind: str):
+    layer = tr.PRLSTM(4, 4, batch_first=True, schedule=tr.Tree("given"))
+    build = {
+        "language_model": lambda: tr.models.LanguageModel(layer, 9, 4),
+        "tagger": lambda: tr.models.Tagger(layer, 4, 2),
+        "transducer": lambda: tr.models.Transducer(layer, 3, 2),
+    }[kind]
+    with pytest.raises(UserError, match=r"no trees for a layer under Tree\('given'\)"):
+        build()

@@ -91,5 +91,5 @@ def test_refuses_more_than_one_answer():
 
 def test_refuses_a_layer_that_reads_trees():
     layer = tr.PRLSTM(5, 4, batch_first=True, schedule=tr.Tree("given"))
-    with pytest.raises(UserError, match="two sentences, which have no tree in common"):
+    with pytest.raises(UserError, match="a pair of sentences has no trees"):
         PairClassifier(layer, 11, 5, 3, SEPARATOR)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from treering._errors import UserError
+from treering.models.causal import refuse_trees
 from treering.models.classifier import Classifier, Pooling
 from treering.models.layer import Layer
 
@@ -40,11 +41,7 @@ class PairClassifier(Classifier):
         pooling: Pooling = "last",
         dropout: float = 0.0,
     ) -> None:
-        if getattr(layer, "reads_ranks", False):
-            raise UserError(
-                "a PairClassifier takes rows of two sentences, which have no tree in common; use"
-                " another schedule than Tree('given')"
-            )
+        refuse_trees(layer, "a pair of sentences")
         super().__init__(layer, words, embedding_size, classes, pooling, dropout)
         self.separator = separator
         self.compared = nn.Linear(4 * layer.output_size, layer.output_size)
