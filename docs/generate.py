@@ -19,6 +19,7 @@ from torch import Tensor
 import treering as tr
 from treering import experiments
 from treering.bench.record import Comparison, Crossover, Growth, Measurement, read
+from treering.cells.abstract import MergeCell
 from treering.cells.regularised import RegularisedCell
 from treering.dispatch import default_schedule
 from treering.experiments import results
@@ -148,12 +149,13 @@ def page(name: str) -> str:
     layer = tr.layers.get(name)
     summary, formula, sections = docstring(layer)
     cell, held = layer.cell_type(H), states(layer)
+    others = ", or other [brackets](../brackets.md)" if isinstance(cell, MergeCell) else ""
     lines = [
         f"# tr.{layer.__name__}",
         "",
         f"<!-- made by docs/generate.py from {inspect.getmodule(layer.cell_type).__name__} -->",
         "",
-        f"{summary} On the command line: `{name}`. Along time: `{default_schedule(cell)}`.",
+        f"{summary} On the command line: `{name}`. Along time: `{default_schedule(cell)}`{others}.",
         "",
         *(["## Formula", "", fenced(formula), ""] if formula else []),
         "## Use",

@@ -32,6 +32,7 @@ def unroll(
     schedule: Schedule | None = None,
     lengths: Tensor | None = None,
     reset: Tensor | None = None,
+    ranks: Tensor | None = None,
     outputs: Literal["all", "last"] = "all",
     inner: bool = False,
     carry: bool = True,
@@ -43,6 +44,7 @@ def unroll(
     lengths: (B,) integers in 1..T on any device; what lies beyond is never read (it may be NaN)
         and outputs there are zero.
     reset: (T, B) bool; True starts that sequence anew just before that token.
+    ranks: (T, B) of numbers, under `Tree("given")` alone: the tree of each sequence, see `Tree`.
     outputs: "all" (T, B, O), or "last", (B, O), each sequence's own last one, where a schedule
         can save work that way.
     inner: also return the cell's states and gates at every token, `Run.inner`; with all outputs.
@@ -57,9 +59,9 @@ def unroll(
         raise UserError(f"outputs must be 'all' or 'last', got {outputs!r}")
     schedule = dispatch.default_schedule(cell) if schedule is None else schedule
     if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
-        return _traced(cell, weights, x, state, schedule, lengths, reset, outputs, inner)
+        return _traced(cell, weights, x, state, schedule, lengths, reset, ranks, outputs, inner)
     wanted: Wanted = "states" if inner and outputs == "all" else outputs
-    call = _check(cell, weights, x, state, schedule, lengths, reset, wanted, carry)
+    call = _check(cell, weights, x, state, schedule, lengths, reset, ranks, wanted, carry)
     if torch.compiler.is_exporting():
         (result, last), ran = schedule.rolled(call), "the exported program's own loops"
     else:
@@ -135,8 +137,9 @@ def _check(
     schedule: Schedule,
     lengths: Tensor | None,
     reset: Tensor | None,
+    ranks: Tensor | None,
     outputs: Wanted,
-    carry: bool = True,
+    carry: bool,
 ) -> Call:
     if not isinstance(cell, schedule.accepts):
         kinds = " or ".join(kind.__name__ for kind in schedule.accepts)
@@ -175,7 +178,42 @@ def _check(
             reset = reset & ~past_end(T, lengths).squeeze(-1)
     if state is not None:
         state = schedule.check_state(cell, state, B, x)
-    return Call(cell, weights, x, state, lengths, reset, outputs, schedule, carry)
+    ranks = _check_ranks(ranks, schedule, T, B, reset)
+    return Call(cell, weights, x, state, lengths, reset, outputs, schedule, carry, ranks)
+
+
+def _check_ranks(
+    ranks: Tensor | None, schedule: Schedule, T: int, B: int, reset: Tensor | None
+) -> Tensor | None:
+    """Ranks (T, B) where the schedule reads them; UserError where they are missing or unread."""
+    if not schedule.reads_ranks:
+        if ranks is not None:
+            raise UserError(
+                f"ranks say along which tree to merge, and {schedule} has an order of its own;"
+                " write schedule=tr.Tree('given') with them, or leave them out"
+            )
+        return None
+    if ranks is None:
+        raise UserError(
+            f"{schedule} merges along a tree that comes with every call; pass it as ranks, one"
+            " number for the boundary behind each token (see tr.Tree)"
+        )
+    given = isinstance(ranks, Tensor)
+    if not given or ranks.shape != (T, B) or ranks.is_complex() or ranks.dtype == torch.bool:
+        got = f"{ranks.dtype} {tuple(ranks.shape)}" if given else type(ranks).__name__
+        raise UserError(
+            f"ranks must be a tensor of numbers ({T}, {B}), one for the boundary behind each token,"
+            f" got {got}"
+        )
+    if reset is not None:
+        raise UserError(
+            f"reset cannot be used under {schedule}, whose tree is over the whole sequence; split"
+            " the sequences there instead"
+        )
+    known = ranks.is_floating_point() and not torch.compiler.is_compiling()
+    if known and bool(ranks.isnan().any()):
+        raise UserError("ranks has NaN, which is neither lower nor higher; give it numbers")
+    return ranks.detach()
 
 
 @dataclass(frozen=True)
@@ -192,6 +230,7 @@ class Recipe:
     state: Any
     lengths: bool
     reset: bool
+    ranks: bool
     outputs: Literal["all", "last"]
     inner: bool
     autocast: torch.dtype | None
@@ -203,11 +242,12 @@ class Recipe:
         state = None if self.state is None else _nested(self.state, rest)
         lengths = rest.pop(0) if self.lengths else None
         reset = rest.pop(0) if self.reset else None
+        ranks = rest.pop(0) if self.ranks else None
         enabled = self.autocast is not None
         with torch.autocast(x.device.type, self.autocast, enabled=enabled):
             ran = unroll(
                 self.cell, weights, x, state,
-                schedule=self.schedule, lengths=lengths, reset=reset,
+                schedule=self.schedule, lengths=lengths, reset=reset, ranks=ranks,
                 outputs=self.outputs, inner=self.inner,
             )  # fmt: skip
         found = [ran.outputs, *leaves_of(self.schedule.fitted(ran.state))]
@@ -258,6 +298,7 @@ def _traced(
     schedule: Schedule,
     lengths: Tensor | None,
     reset: Tensor | None,
+    ranks: Tensor | None,
     outputs: Literal["all", "last"],
     inner: bool,
 ) -> Run:
@@ -266,11 +307,11 @@ def _traced(
     low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     carried = None if state is None else _depths(state)
     names = tuple(weights)
-    recipe = (
-        cell, schedule, names, carried, lengths is not None, reset is not None, outputs, inner, low
-    )  # fmt: skip
+    further = (lengths, reset, ranks)
+    present = (tensor is not None for tensor in further)
+    recipe = (cell, schedule, names, carried, *present, outputs, inner, low)
     given = [x, *weights.values(), *([] if state is None else leaves_of(state))]
-    given += [tensor for tensor in (lengths, reset) if tensor is not None]
+    given += [tensor for tensor in further if tensor is not None]
     found = operator.apply(given, _key(*recipe))
     like = given[1]
     blank = schedule.blank_state(cell, x.shape[1], like)

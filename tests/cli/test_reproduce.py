@@ -30,7 +30,8 @@ SMALL = Experiment(
 def data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Small files in the formats of all data sets that experiments use."""
     monkeypatch.setenv("TREERING_DATA", str(folder / "data"))
-    for name in ("r8", "imdb", "amazon_fine_foods", "listops", "wikitext2"):
+    folders = ("r8", "imdb", "amazon_fine_foods", "listops", "wikitext2")
+    for name in (*folders, "sst_trees", "logical_inference"):
         (folder / "data" / name).mkdir(parents=True)
     at = folder / "data"
     for part, count in (("train", 40), ("test", 10)):
@@ -50,6 +51,18 @@ def data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             writer.writerow({"Id": row["id"], "Score": score, "Text": row["review"]})
     expressions = "9\t( ( ( [MAX 2 ) 9 ) ] )\n5\t( ( ( [MIN 5 ) 7 ) ] )\n"
     (at / "listops" / "test_d20s.tsv").write_text(expressions)
+    trees = "".join(f"({i % 5} (2 It) ({i % 5} (2 is) (2 {w})))\n" for i, w in enumerate("abcde"))
+    for part in ("train", "dev", "test"):
+        (at / "sst_trees" / f"{part}.txt").write_text(trees)
+    pairs = "".join(
+        f"{'=' if a == b else '#'}\t{a}\t( {a} ( {word} {b} ) )\n"
+        for a in "abcd"
+        for b in "abcd"
+        for word in ("or", "and")
+    )
+    for part, count in (("train", 7), ("test", 13)):
+        for number in range(count):
+            (at / "logical_inference" / f"{part}{number}.tsv").write_text(pairs)
     text = " the cat sat on the mat \n the dog sat on the cat \n" * 8
     for part in ("train", "valid", "test"):
         (at / "wikitext2" / f"{part}.txt").write_text(text)
@@ -147,6 +160,13 @@ def test_an_estimate_runs_nothing_and_knows_what_is_left(call: Call, folder: Pat
     outcome = call("reproduce", "pr-lstm/regular", "--budget=paper")
     assert outcome.out.startswith("pr-lstm/regular: about ")
     assert estimated() == 0
+
+
+@pytest.mark.usefixtures("data")
+def test_a_test_scored_by_size_is_estimated_by_its_beginning(call: Call):
+    outcome = call("reproduce", "pr-lstm/logic", "--budget=smoke", "--estimate")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith("pr-lstm/logic: about ")
 
 
 @pytest.mark.usefixtures("small")

@@ -66,6 +66,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"refinements": 0},
         {"refinements": 2},
         {"schedule": tr.Tree("left")},
+        # Not `Tree("given")`, whose calls bring a tree each: tests/schedules/test_given.py.
         {"schedule": tr.Tree("random", seed=3)},
         {"bias": False},
         {"merging": "sum", "refinements": 0},

@@ -273,7 +273,7 @@ def test_the_operator_keeps_pytorchs_contract():
     layer = Case("ql-lstm", {"block_size": 2}).build()
     weights = layer.weights(0)
     cell, schedule = layer.cell, tr.Sequential()
-    recipe = Recipe(cell, schedule, tuple(weights), None, True, False, "all", True, None)
+    recipe = Recipe(cell, schedule, tuple(weights), None, True, False, False, "all", True, None)
     name = operator.key(recipe)
     x = draw(4, B, 2).requires_grad_()
     given = [x, *weights.values(), torch.tensor([4, 1, 2])]

@@ -78,7 +78,9 @@ def of_grids(experiment: Experiment, budget: str, scores: Mapping[str, float]) -
 
 
 def _lengths(grid: Grid) -> range:
-    """Those that a generated task is tested at, by the options or their presets."""
+    """Those that a generated task is tested at, by the options or their presets; or operators."""
+    if grid.task == "logical-inference":
+        return range(13)
     longest, every = (grid.options.get(name, 0) for name in ("test_length", "test_every"))
     return range(41, int(longest or 500) + 1, int(every or 17))
 

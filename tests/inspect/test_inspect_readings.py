@@ -8,8 +8,10 @@ import torch
 from torch.nn import functional as F
 
 import treering as tr
+from treering.inspect.gradients import input_gradients
 from treering.inspect.readings import readings
 from treering.inspect.record import Reading
+from treering.inspect.subject import steps_of
 from treering.report.inspection_readings import bracketed
 from treering.tasks import Batch, RaggedBatch
 
@@ -103,6 +105,32 @@ def test_tree_order_reads_the_centre_first(name: str, model_of: Make, texts: Rag
         assert one.bracket == ("balanced" if name == "pr-rnn" else None)
         last = model.layer.reduce(x[[row], :length])
         assert one.nodes[-1].norm == pytest.approx(last.norm().item(), rel=1e-3)
+
+
+def test_trees_that_are_given_are_drawn(model_of: Make, texts: RaggedBatch) -> None:
+    """Of each text its own; what a text's tree has beyond the text is not read."""
+    model = model_of("classifier", "pr-lstm", schedule=tr.Tree("given"))
+    trees = texts._replace(ranks=torch.tensor([[-3, -1, -2, -4, 0, -5, 9]] * 6))
+    found = readings(model, trees, WORDS)
+    wanted = {
+        1: "a",
+        2: "(a b)",
+        3: "((a b) c)",
+        5: "((a b) (c (d e)))",
+        7: "(((a b) (c (d e))) (f g))",
+    }
+    letters = [one.model_copy(update={"tokens": tuple(WORDS[: len(one.tokens)])}) for one in found]
+    for one, length in zip(letters, texts.lengths.tolist(), strict=True):
+        assert one.bracket == "given"
+        assert one.tokens == tuple(WORDS[:length])
+        assert bracketed(one) == wanted[length]
+    vectors = model.vectors(trees.inputs, trees.lengths, trees.ranks)
+    for one, vector in zip(found, vectors, strict=True):
+        assert one.nodes[-1].norm == pytest.approx(vector.norm().item(), rel=1e-3)
+    steps = steps_of(model, trees)
+    assert steps.inner.state[0].shape == (1, 6, 7, 6)
+    (gradient,) = input_gradients(model, trees)
+    assert gradient.curve.median[0] > 0
 
 
 def test_a_loop_tells_how_far_each_token_moves_the_state(

@@ -107,3 +107,35 @@ def test_mistakes():
 def test_refuses_more_than_one_answer():
     with pytest.raises(ValueError, match="one answer"):
         build("lstm")(torch.ones(1, 2, dtype=torch.int64), output_length=2)
+
+
+def test_a_layer_that_reads_trees_is_given_those_of_the_texts():
+    layer = tr.PRLSTM(3, 4, batch_first=True, schedule=tr.Tree("given"))
+    model, other = Classifier(layer, 9, 3, 2), Classifier(tr.LSTM(3, 4, batch_first=True), 9, 3, 2)
+    assert (model.reads_ranks, other.reads_ranks) == (True, False)
+    inputs, lengths = torch.randint(1, 9, (2, 5)), torch.tensor([5, 3])
+    right, left = (torch.arange(5).mul(sign).expand(2, 5) for sign in (-1, 1))
+    logits = model(inputs, lengths, ranks=left)
+    assert not torch.allclose(logits, model(inputs, lengths, ranks=right))
+    layer.schedule = tr.Tree("left")
+    torch.testing.assert_close(model(inputs, lengths), logits)
+    with pytest.raises(UserError, match="ranks say along which tree to merge, and Sequential"):
+        other(inputs, lengths, ranks=left)
+
+
+def test_pooling_needs_outputs_that_a_given_tree_does_not_have():
+    layer = tr.PRLSTM(3, 4, batch_first=True, schedule=tr.Tree("given"))
+    with pytest.raises(UserError, match="pooling='mean' reads outputs that are no nodes"):
+        Classifier(layer, 9, 3, 2, pooling="mean")
+
+
+@pytest.mark.parametrize("kind", ["language_model", "tagger", "transducer"])
+def test_models_without_trees_refuse_a_layer_that_reads_them(kind: str):
+    layer = tr.PRLSTM(4, 4, batch_first=True, schedule=tr.Tree("given"))
+    build = {
+        "language_model": lambda: tr.models.LanguageModel(layer, 9, 4),
+        "tagger": lambda: tr.models.Tagger(layer, 4, 2),
+        "transducer": lambda: tr.models.Transducer(layer, 3, 2),
+    }[kind]
+    with pytest.raises(UserError, match=r"no trees for a layer under Tree\('given'\)"):
+        build()

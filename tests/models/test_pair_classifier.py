@@ -87,3 +87,9 @@ def test_unchecked_a_missing_sentence_is_one_token_of_padding():
 def test_refuses_more_than_one_answer():
     with pytest.raises(ValueError, match="one answer"):
         build()(*rows([([3], [4])]), output_length=2)
+
+
+def test_refuses_a_layer_that_reads_trees():
+    layer = tr.PRLSTM(5, 4, batch_first=True, schedule=tr.Tree("given"))
+    with pytest.raises(UserError, match="a pair of sentences has no trees"):
+        PairClassifier(layer, 11, 5, 3, SEPARATOR)

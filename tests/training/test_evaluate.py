@@ -75,7 +75,7 @@ def test_samples_of_a_length_do_not_depend_on_the_other_lengths(parity):
 def test_a_split_is_counted_once_per_row(dataset):
     task = dataset()
     oracle = Oracle(lambda inputs: inputs[:, :1] % 3, 3)
-    tokens, lengths, labels = task.test
+    tokens, lengths, labels, _ = task.test
     tokens = tokens.clone()
     tokens[::2, 0] = 0
     split = Split(tokens, lengths, tokens[:, 0] % 3)
@@ -86,7 +86,7 @@ def test_a_split_is_counted_once_per_row(dataset):
 
 def test_an_empty_split_is_refused(dataset):
     task = dataset()
-    empty = Split(*(tensor[:0] for tensor in task.test))
+    empty = Split(*(tensor[:0] for tensor in task.test if tensor is not None))
     with pytest.raises(UserError, match="words: a split without rows cannot be evaluated"):
         evaluate_split(nn.Linear(1, 1), task, empty)
 

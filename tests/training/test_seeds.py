@@ -1,6 +1,9 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
+
+import torch
 
 from treering.tasks.abstract import Task
 from treering.training import Settings, run_id
@@ -58,3 +61,16 @@ def test_an_edited_data_set_is_another_run(dataset):
     same, edited = dataset(0), dataset(1)
     assert fingerprint(dataset(0)) == fingerprint(same) != fingerprint(edited)
     assert run_id(same, "lstm", settings, 0) != run_id(edited, "lstm", settings, 0)
+
+
+def test_trees_make_another_run_of_a_layer_that_reads_them_alone(dataset):
+    plain = dataset(0)
+    trees = [
+        replace(plain, train=plain.train._replace(ranks=torch.full_like(plain.train.tokens, k)))
+        for k in (0, 1)
+    ]
+    assert len({fingerprint(task) for task in (plain, *trees)}) == 1
+    assert len({fingerprint(task, ranks=True) for task in (plain, *trees)}) == 3
+    settings = Settings(epochs=1)
+    for ranks, count in ((False, 1), (True, 2)):
+        assert len({run_id(t, "pr-lstm", settings, 0, ranks=ranks) for t in trees}) == count

@@ -59,7 +59,8 @@ class PRLSTMCell(MergeCell):
         linear:  h = W_h [h_l; h_r] + b_h;  c = W_c [c_l; c_r] + b_c    (W_merge is W_h over W_c)
 
     One set of weights serves all levels of the tree. Not the Tree-LSTM over parse trees of
-    Tai et al.: the tree here is a fixed bracketing of the sequence.
+    Tai et al.: the tree here is a fixed bracketing of the sequence, unless the schedule takes one
+    that is given.
 
     Cost: (10 + 4R) H*H multiply-adds a merge (linear: 4 + 4R; sum: 4R), T-1 merges for the last
     state and about 2T for all positions, in about log2 T (2 log2 T) rounds that each run over the

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from treering import tasks
 from treering._errors import UserError
 from treering.cli.models import LoadedRun, load_run, read_vocabulary
-from treering.models import LanguageModel, PairClassifier, Transducer
+from treering.models import Classifier, LanguageModel, PairClassifier, Transducer
 from treering.records import TaskInfo
 from treering.tasks.abstract import NOT_ASKED
 
@@ -250,6 +250,15 @@ class Respondent:
         )
 
 
+def refuse_trees(run: LoadedRun, path: Path, reason: str) -> None:
+    """UserError for a model that reads trees, where there can be none."""
+    if isinstance(run.model, Classifier) and run.model.reads_ranks:
+        raise UserError(
+            f"{path}: {run.record.model.layer} merges along the tree that comes with every text,"
+            f" and {reason}; use a run of another schedule"
+        )
+
+
 def respondent_of(path: Path) -> Respondent:
     """The model of a run's folder, or of a file that `treering export` wrote."""
     if path.suffix == ".onnx":
@@ -260,6 +269,7 @@ def respondent_of(path: Path) -> Respondent:
             " .onnx file that `treering export` wrote"
         )
     loaded = load_run(path)
+    refuse_trees(loaded, path, "lines of text have none")
     return Respondent(loaded.record.task, loaded.vocabulary, RunNetwork(loaded.model))
 
 

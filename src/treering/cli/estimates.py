@@ -95,11 +95,13 @@ def _beginning(task: "NamedTask") -> tuple["NamedTask", float]:
     if isinstance(task, DatasetTask):
         whole = len(task.validation.labels) + len(task.test.labels)
         validation, test = (
-            Split(*(tensor[:ROWS] for tensor in split)) for split in (task.validation, task.test)
+            Split(*(None if tensor is None else tensor[:ROWS] for tensor in split))
+            for split in (task.validation, task.test)
         )
         kept = len(validation.labels) + len(test.labels)
-    else:
-        whole = len(task.validation) + len(task.test)
-        validation, test = task.validation[: 35 * ROWS], task.test[: 35 * ROWS]
-        kept = len(validation) + len(test)
+        # Sizes are of the whole test, and scores by size take no time.
+        return replace(task, validation=validation, test=test, sizes=None), whole / kept
+    whole = len(task.validation) + len(task.test)
+    validation, test = task.validation[: 35 * ROWS], task.test[: 35 * ROWS]
+    kept = len(validation) + len(test)
     return replace(task, validation=validation, test=test), whole / kept

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from treering._errors import UserError
-from treering.cli.answers import EveryPosition, Logits, Pairs, properties
+from treering.cli.answers import EveryPosition, Logits, Pairs, properties, refuse_trees
 from treering.cli.models import LoadedRun, load_run
 from treering.cli.options import Flag, Whole
 from treering.cli.streams import plain_table, print_json, standard_output
@@ -71,6 +71,7 @@ def export_(
             f"{run}: {loaded.record.model.layer} is a baseline of the formal-language benchmark,"
             " which is not exported; export a run of one of treering's own layers"
         )
+    refuse_trees(loaded, run, "an exported program knows no trees")
     model, arguments = _exportable(loaded)
     chosen = export.quantize(model) if int8 else model
     with _one_line():

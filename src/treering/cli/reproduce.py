@@ -17,7 +17,14 @@ from treering.cli.bench import planned
 from treering.cli.bench import run as measure
 from treering.cli.estimates import estimate_seconds
 from treering.cli.inspect import look_into
-from treering.cli.named_tasks import CLASSIFICATION, GENERATED, NESTED, STREAM, kind_of
+from treering.cli.named_tasks import (
+    CLASSIFICATION,
+    GENERATED,
+    NESTED,
+    SENTENCES,
+    STREAM,
+    kind_of,
+)
 from treering.cli.options import (
     Flag,
     ModelOptions,
@@ -48,6 +55,7 @@ SMOKE: Mapping[str, Mapping[str, Any]] = {
         (CLASSIFICATION.name, NESTED.name),
         TINY | {"steps": 2, "embedding_size": 4, "max_tokens": 12},
     ),
+    SENTENCES.name: TINY | {"steps": 2, "embedding_size": 4},
     STREAM.name: TINY | {"steps": 2, "embedding_size": 4, "truncate": 8},
 }
 """What the budget `smoke` puts in place of an experiment's own options: seconds, no result."""

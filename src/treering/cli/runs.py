@@ -177,6 +177,11 @@ def build(protocol: Protocol, spec: LayerSpec, seed: int) -> tuple[Model, list, 
     """The model with its initial parameters drawn from the seed, its penalties, what runs it."""
     task, sizes = protocol.task, protocol.model
     assert sizes.hidden_size is not None
+    if spec.reads_ranks and not (isinstance(task, DatasetTask) and task.train.ranks is not None):
+        raise UserError(
+            f"{spec.text!r} merges along trees that come with the data, and {task.name} has none;"
+            " train it on sst, sst-binary or listops, or leave schedule out"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "parameters"))
         model, penalties = build_model(
@@ -195,8 +200,9 @@ def build(protocol: Protocol, spec: LayerSpec, seed: int) -> tuple[Model, list, 
         if isinstance(layer, Baseline):
             return model, penalties, f"PyTorch: {type(layer).__name__}"
         x = torch.zeros(2, 8, _sizes(layer).input_size, device=protocol.run.device)
+        ranks = torch.zeros(2, 8) if spec.reads_ranks else None
         # Under the seed, for a schedule may be drawn.
-        return model, penalties, str(explain(layer, x))
+        return model, penalties, str(explain(layer, x, ranks=ranks))
 
 
 def _sizes(layer: Layer) -> Recurrent | Baseline:
@@ -233,7 +239,8 @@ def folder_of(protocol: Protocol, spec: LayerSpec, seed: int) -> Path:
         "device": protocol.run.device,
         **_reading(protocol.model),
     }
-    name = run_id(protocol.task, spec.text, protocol.settings, seed, sizes)
+    settings, ranks = protocol.settings, spec.reads_ranks
+    name = run_id(protocol.task, spec.text, settings, seed, sizes, ranks=ranks)
     layer = "".join(c if c.isalnum() or c in "-+=._" else "_" for c in spec.text)
     # Sixteen numbers of a penalty would be more than a file system takes; `name` tells them apart.
     return protocol.run.out / protocol.task.name / layer[:LONGEST_FOLDER] / f"seed{seed}-{name}"

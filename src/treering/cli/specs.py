@@ -28,6 +28,7 @@ SCHEDULES: dict[str, Callable[[], Schedule]] = {
     "tree": Tree,
     "left": lambda: Tree("left"),
     "random": lambda: Tree("random"),
+    "given": lambda: Tree("given"),
     "random-in-training": lambda: Tree(random_in_training=True),
 }
 PARTS: dict[str, dict[str, Any]] = {
@@ -85,6 +86,11 @@ class LayerSpec:
             extras[kind] = _options(pairs, PARTS[kind], f"option of {kind}", text)
         lp, associativity = extras.get("lp"), extras.get("associativity")
         return cls(name, options, "tree-order" in extras, lp, associativity)
+
+    @property
+    def reads_ranks(self) -> bool:
+        """Whether the layer merges along trees that come with the data."""
+        return dict(self.options).get("schedule") == "given"
 
     @property
     def text(self) -> str:

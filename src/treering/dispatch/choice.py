@@ -139,19 +139,22 @@ class Explanation:
         return "\n".join(self.lines)
 
 
-def explain(layer: Any, x: Any, lengths: Tensor | None = None) -> Explanation:
+def explain(
+    layer: Any, x: Any, lengths: Tensor | None = None, ranks: Tensor | None = None
+) -> Explanation:
     """Which schedule and kernel would run `layer(x)`, and why: an Explanation, printable.
 
     layer: a treering layer, alone or in `Reordered`. x: its input, (T, B, I) or (B, T, I) with
-    `batch_first`. The call runs the layer once, on x, as it would run here: under torch.no_grad()
-    as in inference, else as in training. Dropout's random numbers are given back.
+    `batch_first`; with ranks under `Tree("given")`. The call runs the layer once, on x, as it would
+    run here: under torch.no_grad() as in inference, else as in training. Dropout's random numbers
+    are given back.
     """
     lines: list[str] = []
     token = _listener.set(lines.append)
     devices = [x.data.device] if x.is_cuda else []
     try:
         with torch.random.fork_rng(devices):
-            layer(x, lengths=lengths)
+            layer(x, lengths=lengths, **({} if ranks is None else {"ranks": ranks}))
     finally:
         _listener.reset(token)
     return Explanation(tuple(lines))

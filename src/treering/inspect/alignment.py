@@ -22,6 +22,7 @@ from treering.inspect.subject import (
     entering,
     layer_of,
     names_of,
+    trees_of,
     valid_tokens,
 )
 from treering.layers import Recurrent, Reordered
@@ -52,7 +53,8 @@ def representations(model: nn.Module, batch: AnyBatch) -> dict[str, Tensor]:
     valid = valid_tokens(x, batch)
     recurrent = layer.layer if isinstance(layer, Reordered) else layer
     if isinstance(recurrent, Recurrent):
-        _, _, inner = layer(x, lengths=batch.lengths, return_states=True)
+        trees = trees_of(recurrent, batch)
+        _, _, inner = layer(x, lengths=batch.lengths, return_states=True, **trees)
         names = names_of(recurrent)
         return {name: h[valid] for name, h in zip(names, inner.state[0], strict=True)}
     given = {} if batch.lengths is None else {"lengths": batch.lengths}

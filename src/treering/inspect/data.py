@@ -79,5 +79,10 @@ def examples_of(task: Task, count: int) -> AnyBatch:
     batch, _ = batch_of(task, count, EXAMPLE + 1 if isinstance(task, StreamTask) else None)
     if isinstance(batch, Batch):
         return batch
-    inputs = batch.inputs[:, :LONGEST_EXAMPLE]
-    return batch._replace(inputs=inputs, lengths=batch.lengths.clamp(max=LONGEST_EXAMPLE))
+    first = slice(LONGEST_EXAMPLE)
+    return batch._replace(
+        inputs=batch.inputs[:, first],
+        lengths=batch.lengths.clamp(max=LONGEST_EXAMPLE),
+        # What is left of a tree is one: the lowest nodes over the boundaries that are left.
+        ranks=None if batch.ranks is None else batch.ranks[:, first],
+    )

@@ -26,7 +26,7 @@ from treering.inspect.subject import (
 )
 from treering.layers import Recurrent, Reordered
 from treering.schedules.tree import Tree
-from treering.schedules.tree.shift_reduce import Program, program, random_ranks
+from treering.schedules.tree.shift_reduce import Program, given_rank, program, random_ranks
 
 
 @torch.no_grad()
@@ -58,7 +58,9 @@ def readings(model: nn.Module, batch: AnyBatch, words: Sequence[str]) -> list[Re
             if isinstance(recurrent.cell, MergeCell):
                 schedule = tree_of(recurrent)
                 weights = recurrent.weights(0, direction)
-                nodes = tree_nodes(recurrent.cell, weights, tokens, merges(schedule, size))
+                ranks = None if batch.ranks is None else batch.ranks[row].tolist()
+                plan = merges(schedule, size, ranks)
+                nodes = tree_nodes(recurrent.cell, weights, tokens, plan)
             else:
                 schedule, nodes = None, _steps(model, batch, row, direction, size)
             found.append(
@@ -84,15 +86,18 @@ def tree_of(recurrent: Recurrent) -> Tree:
     return schedule
 
 
-def merges(schedule: Tree, size: int) -> Program:
-    """The merges of a sequence of `size` tokens, as a shift-reduce program."""
-    ranks = {
+def merges(schedule: Tree, size: int, ranks: Sequence[float] | None = None) -> Program:
+    """The merges of a sequence of `size` tokens, as a shift-reduce program; ranks: if given."""
+    if schedule.bracket == "given":
+        assert ranks is not None
+        return program(given_rank(ranks, size), 0, size)
+    known = {
         "left": float,
         # By the number of times that two divides t.
         "balanced": lambda t: (t & -t).bit_length(),
         "random": random_ranks(schedule.seed),
     }
-    return program(ranks[schedule.bracket], 0, size)
+    return program(known[schedule.bracket], 0, size)
 
 
 def tree_nodes(cell: MergeCell, weights: Weights, x: Tensor, plan: Program) -> list[Node]:

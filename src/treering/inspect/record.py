@@ -126,7 +126,7 @@ class Reading(_Part):
     nodes: tuple[Node, ...]
     """Of a tree: tokens first, in the order of reading, then merges in the order of computation,
     the last one the whole sequence's. Otherwise one for the state after each token read."""
-    bracket: Literal["balanced", "left", "random"] | None = None
+    bracket: Literal["balanced", "left", "random", "given"] | None = None
     """Which tree; None for a layer that merges nothing."""
 
 

@@ -46,6 +46,10 @@ class Tap(nn.Module):
         self.layer = layer
         self.x: Tensor | None = None
 
+    @property
+    def reads_ranks(self) -> bool:
+        return getattr(self.layer, "reads_ranks", False)
+
     def forward(self, input: Tensor, *args: Any, **kwargs: Any) -> Any:
         return self.layer(self._kept(input), *args, **kwargs)
 
@@ -96,6 +100,11 @@ def names_of(recurrent: Recurrent) -> list[str]:
     return [f"layer {level + 1}{side}" for level in range(recurrent.num_layers) for side in sides]
 
 
+def trees_of(reader: nn.Module, batch: AnyBatch) -> dict[str, Tensor | None]:
+    """What a model or a layer is called with besides: the batch's trees, if it reads any."""
+    return {"ranks": batch.ranks} if getattr(reader, "reads_ranks", False) else {}
+
+
 def losses(model: nn.Module, batch: AnyBatch) -> Tensor:
     """Cross entropy of each sequence, (B,): the mean over the outputs that count."""
     if isinstance(model, LanguageModel):
@@ -103,7 +112,9 @@ def losses(model: nn.Module, batch: AnyBatch) -> Tensor:
         outputs, _ = model.layer(model.embedding(batch.inputs))
         logits = model.head(outputs[batch.mask])
     else:
-        logits = model(batch.inputs, lengths=batch.lengths, output_length=batch.targets.shape[1])
+        outputs = batch.targets.shape[1]
+        further = {"lengths": batch.lengths, "output_length": outputs, **trees_of(model, batch)}
+        logits = model(batch.inputs, **further)
         logits = logits[batch.mask]
     nats = F.cross_entropy(logits, batch.targets[batch.mask], reduction="none")
     total = nats.new_zeros(batch.mask.shape).masked_scatter(batch.mask, nats)
@@ -135,5 +146,6 @@ def steps_of(model: nn.Module, batch: AnyBatch) -> Steps:
     valid = valid_tokens(x, batch)
     if isinstance(layer, Reordered):
         x, _ = layer.reorder(x, batch.lengths)
-    _, _, inner = recurrent(x, lengths=batch.lengths, return_states=True)
+    trees = trees_of(recurrent, batch)
+    _, _, inner = recurrent(x, lengths=batch.lengths, return_states=True, **trees)
     return Steps(inner, valid, names_of(recurrent))

@@ -71,6 +71,15 @@ def refuse_reorder(schedule: Schedule, option: str) -> None:
         raise UserError(f"{option} cannot be used under {schedule!r}: {reason}; leave one out")
 
 
+def refuse_levels(schedule: Schedule, num_layers: int) -> None:
+    """Refuse to lay layers on each other where only the last output is what the schedule means."""
+    if schedule.reads_ranks:
+        raise UserError(
+            f"num_layers={num_layers} cannot be used under {schedule!r}: outputs before the end are"
+            " no nodes of the tree that a second layer could read; use num_layers=1"
+        )
+
+
 def choose_state(state: Any, hx: Any) -> Any:
     """The state under this package's name or under nn.LSTM's; not both."""
     if hx is None:

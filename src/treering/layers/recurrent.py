@@ -27,6 +27,7 @@ from treering.layers.arguments import (
     choose_state,
     map_state,
     refuse_lengths,
+    refuse_levels,
     refuse_reorder,
     split_state,
     starts_anew,
@@ -57,6 +58,7 @@ class Recurrent(nn.Module):
     lengths: (B,) integers, for padded input; what lies beyond is never read.
     reset: (B, T) bool with `batch_first`, else (T, B); True starts a sequence anew just before
         that token. Not for bidirectional layers.
+    ranks: laid out as reset, keyword only; the tree of each sequence under `Tree("given")`.
     inner: the cell's states and its gates at every token, by layer and direction as in the state:
         `inner.state.c` and `inner.gates["f"]` are (L*D, T, B, H), (L*D, B, T, H) with
         `batch_first`. For packed input they are padded.
@@ -91,6 +93,8 @@ class Recurrent(nn.Module):
         check_dropout(dropout, num_layers)
         if bidirectional and schedule is not None:
             refuse_reorder(schedule, "bidirectional=True")
+        if num_layers > 1 and schedule is not None:
+            refuse_levels(schedule, num_layers)
         known = self.cell_options()
         if proj_size and "proj_size" not in known:
             # nn.GRU's words.
@@ -179,6 +183,11 @@ class Recurrent(nn.Module):
         """Width of the layer's output, D*O."""
         return self.num_directions * self.cell.output_size
 
+    @property
+    def reads_ranks(self) -> bool:
+        """Whether every call must bring the trees of its sequences, as `ranks`."""
+        return self.schedule is not None and self.schedule.reads_ranks
+
     def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         shapes = {}
         for level in range(self.num_layers):
@@ -232,6 +241,7 @@ class Recurrent(nn.Module):
         *,
         hx: State | Tensor | None = None,
         return_states: bool = False,
+        ranks: Tensor | None = None,
     ) -> Any:
         """Outputs at every position and the state after each sequence's last token.
 
@@ -240,11 +250,12 @@ class Recurrent(nn.Module):
         state = choose_state(state, hx)
         if isinstance(input, PackedSequence):
             refuse_lengths(lengths)
-            return self._forward_packed(input, state, reset, return_states)
+            return self._forward_packed(input, state, reset, return_states, ranks)
         x, state, batched = self._enter(input, state)
         self._show(x, lengths)
         seen: list[Inner] | None = [] if return_states else None
-        outputs, last = self._run(x, state, lengths, self._time_first(reset, batched), "all", seen)
+        reset, ranks = (self._time_first(given, batched) for given in (reset, ranks))
+        outputs, last = self._run(x, state, lengths, reset, "all", seen, ranks)
         outputs, last = self._leave(outputs, last, batched)
         return (outputs, last) if seen is None else (outputs, last, self._seen(seen, batched))
 
@@ -258,6 +269,11 @@ class Recurrent(nn.Module):
             raise UserError(
                 f"a bidirectional {type(self).__name__} cannot step: its reverse direction starts"
                 " at the last token; use bidirectional=False for streaming"
+            )
+        if self.reads_ranks:
+            raise UserError(
+                f"a layer under {self.schedule} cannot step: its tree is over the whole sequence;"
+                " use schedule=tr.Tree() for streaming"
             )
         done = self._step_once(x_t, state)
         if done is not None:
@@ -292,6 +308,8 @@ class Recurrent(nn.Module):
         lengths: Tensor | None = None,
         state: State | Tensor | None = None,
         reset: Tensor | None = None,
+        *,
+        ranks: Tensor | None = None,
     ) -> Tensor:
         """Only the last output, (B, D*O) or (D*O,), cheaper where the schedule allows.
 
@@ -303,7 +321,8 @@ class Recurrent(nn.Module):
             input, lengths = pad_packed_sequence(input, batch_first=self.batch_first)
         x, state, batched = self._enter(input, state)
         self._show(x, lengths)
-        last, _ = self._run(x, state, lengths, self._time_first(reset, batched), "last")
+        reset, ranks = (self._time_first(given, batched) for given in (reset, ranks))
+        last, _ = self._run(x, state, lengths, reset, "last", ranks=ranks)
         return last if batched else last.squeeze(0)
 
     def _forward_packed(
@@ -312,14 +331,15 @@ class Recurrent(nn.Module):
         state: State | Tensor | None,
         reset: Tensor | None,
         return_states: bool,
+        ranks: Tensor | None,
     ) -> Any:
         """PackedSequence in, PackedSequence with the same indices out; states in user order."""
         padded, lengths = pad_packed_sequence(packed)
-        reset = self._time_first(reset, batched=True)
+        reset, ranks = (self._time_first(given, batched=True) for given in (reset, ranks))
         x, state, _ = self._enter(padded, state, time_first=True)
         self._show(x, lengths)
         seen: list[Inner] | None = [] if return_states else None
-        outputs, last = self._run(x, state, lengths, reset, "all", seen)
+        outputs, last = self._run(x, state, lengths, reset, "all", seen, ranks)
         order = packed.sorted_indices
         if order is not None:
             outputs, lengths = outputs.index_select(1, order), lengths[order.cpu()]
@@ -381,12 +401,13 @@ class Recurrent(nn.Module):
             check_hidden(state, widths, count, batch, batched)
         return state
 
-    def _time_first(self, reset: Tensor | None, batched: bool) -> Tensor | None:
-        if reset is None or not isinstance(reset, Tensor):
-            return reset
+    def _time_first(self, given: Tensor | None, batched: bool) -> Tensor | None:
+        """One value a token, reset or ranks, as (T, B)."""
+        if given is None or not isinstance(given, Tensor):
+            return given
         if not batched:
-            return reset.unsqueeze(1)
-        return reset.t() if self.batch_first and reset.dim() == 2 else reset
+            return given.unsqueeze(1)
+        return given.t() if self.batch_first and given.dim() == 2 else given
 
     def _leave(self, outputs: Tensor, last: Any, batched: bool) -> tuple[Tensor, Any]:
         if not batched:
@@ -414,6 +435,7 @@ class Recurrent(nn.Module):
         reset: Tensor | None,
         wanted: Asked,
         seen: list[Inner] | None = None,
+        ranks: Tensor | None = None,
     ) -> tuple[Tensor, Any]:
         """All layers and directions over x (T, B, I); what happens inside is added to `seen`.
 
@@ -433,7 +455,7 @@ class Recurrent(nn.Module):
             here = states[len(finals) : len(finals) + self.num_directions]
             part: Asked = wanted if top else "all"
             carry = wanted == "all"
-            x, last = self._run_level(level, x, here, lengths, reset, part, seen, carry)
+            x, last = self._run_level(level, x, here, lengths, reset, part, seen, carry, ranks)
             finals += last
             if self.dropout and not top:
                 x = F.dropout(x, self.dropout, self.training)
@@ -451,6 +473,7 @@ class Recurrent(nn.Module):
         wanted: Asked,
         seen: list[Inner] | None = None,
         carry: bool = True,
+        ranks: Tensor | None = None,
     ) -> tuple[Tensor, list[State]]:
         """One layer's directions over x (T, B, I)."""
         sides, finals = [], []
@@ -468,6 +491,7 @@ class Recurrent(nn.Module):
                 schedule=schedule,
                 lengths=lengths,
                 reset=reset,
+                ranks=ranks,
                 outputs=wanted,
                 inner=seen is not None,
                 carry=carry,

@@ -25,6 +25,15 @@ def refuse_later_tokens(layer: Layer, rule: str) -> None:
         )
 
 
+def refuse_trees(layer: Layer, model: str) -> None:
+    """UserError for a layer that merges along trees that come with the inputs; `model` has none."""
+    if getattr(layer, "reads_ranks", False):
+        raise UserError(
+            f"{model} has no trees for a layer under Tree('given'); use another schedule, or a"
+            " Classifier"
+        )
+
+
 def refuse_time_first(layer: Layer, model: str) -> None:
     """UserError for a layer that does not read (batch, time), as `model` does."""
     inner = layer.layer if isinstance(layer, Reordered) else layer

@@ -24,10 +24,12 @@ class Classifier(nn.Module):
     dropout: probability with which a number of an embedding, and of what the head reads, is zeroed
         in training.
     layer: takes inputs of width E, with `batch_first`. words: number of token ids; 0 is padding.
-    Call: inputs (B, T) int64 token ids, lengths (B,) -> logits (B, 1, C).
+    Call: inputs (B, T) int64 token ids, lengths (B,) -> logits (B, 1, C); with ranks (B, T), the
+        tree of each text, if the layer's schedule is `Tree("given")`.
 
     Raises:
-        UserError: another pooling; a dropout that is not from 0 to below 1.
+        UserError: another pooling, or one over all outputs for a layer that reads trees; a dropout
+            that is not from 0 to below 1.
     """
 
     def __init__(
@@ -44,24 +46,42 @@ class Classifier(nn.Module):
             raise UserError(nearest(pooling, get_args(Pooling), "pooling"))
         if not 0 <= dropout < 1:
             raise UserError(f"dropout is {dropout:g}; write a number from 0 to below 1")
+        if pooling != "last" and getattr(layer, "reads_ranks", False):
+            raise UserError(
+                f"pooling={pooling!r} reads outputs that are no nodes of a tree that is given; use"
+                " pooling='last'"
+            )
         self.pooling: Pooling = pooling
         self.embedding = nn.Embedding(words, embedding_size, padding_idx=0)
         self.layer = layer
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(layer.output_size, classes)
 
+    @property
+    def reads_ranks(self) -> bool:
+        """Whether every call must bring the trees of its texts."""
+        return getattr(self.layer, "reads_ranks", False)
+
     def forward(
-        self, inputs: Tensor, lengths: Tensor | None = None, output_length: int = 1
+        self,
+        inputs: Tensor,
+        lengths: Tensor | None = None,
+        output_length: int = 1,
+        ranks: Tensor | None = None,
     ) -> Tensor:
         if output_length != 1:
             raise ValueError(f"a Classifier gives one answer a text, not {output_length}")
-        return self.head(self.dropout(self.vectors(inputs, lengths))).unsqueeze(1)
+        return self.head(self.dropout(self.vectors(inputs, lengths, ranks))).unsqueeze(1)
 
-    def vectors(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
+    def vectors(
+        self, inputs: Tensor, lengths: Tensor | None, ranks: Tensor | None = None
+    ) -> Tensor:
         """One vector (B, H) for each text, before dropout."""
         x = self.dropout(self.embedding(inputs))
         if self.pooling == "last":
-            return self.layer.reduce(x, lengths)
+            # Only a layer of this package under a tree that is given knows the argument.
+            trees = {} if ranks is None else {"ranks": ranks}
+            return self.layer.reduce(x, lengths, **trees)
         return pool(self.layer(x, lengths=lengths)[0], lengths, self.pooling)
 
 

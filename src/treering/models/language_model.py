@@ -8,7 +8,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from treering._types import State
-from treering.models.causal import refuse_baseline, refuse_later_tokens, refuse_time_first
+from treering.models.causal import (
+    refuse_baseline,
+    refuse_later_tokens,
+    refuse_time_first,
+    refuse_trees,
+)
 from treering.models.layer import Layer
 
 
@@ -26,12 +31,13 @@ class LanguageModel(nn.Module):
     Raises:
         UserError: a layer whose output at a token depends on later ones, which it would only
             have to copy: bidirectional, or reordered; a layer that is not `batch_first`; a
-            baseline of the formal-language benchmark.
+            baseline of the formal-language benchmark; a layer under `Tree("given")`.
     """
 
     def __init__(self, layer: Layer, words: int, embedding_size: int) -> None:
         super().__init__()
         refuse_baseline(layer, "a language model")
+        refuse_trees(layer, "a language model")
         refuse_later_tokens(layer, "a language model must not see the next token")
         refuse_time_first(layer, "a language model")
         self.embedding = nn.Embedding(words, embedding_size)

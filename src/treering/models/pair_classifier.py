@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from treering._errors import UserError
+from treering.models.causal import refuse_trees
 from treering.models.classifier import Classifier, Pooling
 from treering.models.layer import Layer
 
@@ -26,8 +27,8 @@ class PairClassifier(Classifier):
         convolution and heuristic matching" (ACL 2016).
 
     Raises:
-        UserError: as Classifier; in a call, a row without the separator or with nothing on one of
-            its sides.
+        UserError: as Classifier; a layer under `Tree("given")`; in a call, a row without the
+            separator or with nothing on one of its sides.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class PairClassifier(Classifier):
         pooling: Pooling = "last",
         dropout: float = 0.0,
     ) -> None:
+        refuse_trees(layer, "a pair of sentences")
         super().__init__(layer, words, embedding_size, classes, pooling, dropout)
         self.separator = separator
         self.compared = nn.Linear(4 * layer.output_size, layer.output_size)

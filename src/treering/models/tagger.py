@@ -7,7 +7,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from treering._errors import UserError
-from treering.models.causal import refuse_baseline, refuse_later_tokens, refuse_time_first
+from treering.models.causal import (
+    refuse_baseline,
+    refuse_later_tokens,
+    refuse_time_first,
+    refuse_trees,
+)
 from treering.models.layer import Layer
 
 
@@ -30,12 +35,13 @@ class Tagger(nn.Module):
     Raises:
         UserError: with `causal`, a layer whose output at a token depends on later ones:
             bidirectional, or reordered; a layer that is not `batch_first`; a
-            baseline of the formal-language benchmark.
+            baseline of the formal-language benchmark; a layer under `Tree("given")`.
     """
 
     def __init__(self, layer: Layer, symbols: int, classes: int, *, causal: bool = True) -> None:
         super().__init__()
         refuse_baseline(layer, "answers along the input")
+        refuse_trees(layer, "a Tagger")
         if causal:
             refuse_later_tokens(layer, "an answer along the input must not see later tokens")
         refuse_time_first(layer, "a Tagger")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from treering.models.baselines import Baseline
+from treering.models.causal import refuse_trees
 from treering.models.layer import Layer
 
 
@@ -25,10 +26,14 @@ class Transducer(nn.Module):
         which is told T, and before whose head is a relu where the benchmark has one.
     Call: inputs (B, T) int64 symbols -> logits (B, M, C).
     Source: the benchmark of Deletang et al. (ICLR 2023), whose recurrent models are built so.
+
+    Raises:
+        UserError: a layer under `Tree("given")`.
     """
 
     def __init__(self, layer: Layer, symbols: int, classes: int) -> None:
         super().__init__()
+        refuse_trees(layer, "a generated task")
         self.symbols = symbols
         self.layer = layer
         self.head = nn.Linear(layer.output_size, classes)

@@ -23,7 +23,8 @@ class Call:
 
     x: (T, B, I), finite or not, but zero beyond `lengths`. state: of the cell's or schedule's own
     types, or None to start anew. lengths: (B,) int64 on x's device, each in 1..T; None where all
-    are T. reset: (T, B) bool; True starts a sequence anew just before that token.
+    are T. reset: (T, B) bool; True starts a sequence anew just before that token. ranks: (T, B) of
+    numbers, for schedules that read them; entry t is of the boundary behind token t.
     """
 
     cell: Cell
@@ -36,6 +37,7 @@ class Call:
     schedule: "Schedule"
     carry: bool = True
     """Whether anybody asks for the state to go on with."""
+    ranks: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class Schedule(ABC):
 
     accepts: ClassVar[tuple[type[Cell], ...]]
     guarantee: ClassVar[Literal["SAME", "DEFINES"]]
+
+    @property
+    def reads_ranks(self) -> bool:
+        """Whether every call must say, by ranks, along which tree it merges."""
+        return False
 
     @abstractmethod
     def run(self, call: Call) -> tuple[Any, State]:

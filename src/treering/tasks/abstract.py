@@ -38,6 +38,11 @@ class Batch(NamedTuple):
         """All T tokens of every row are valid."""
         return None
 
+    @property
+    def ranks(self) -> None:
+        """No row has a tree."""
+        return None
+
 
 class RaggedBatch(NamedTuple):
     """One batch of inputs of their own lengths, padded at the end."""
@@ -50,6 +55,8 @@ class RaggedBatch(NamedTuple):
     """(B, M) bool, the positions that count for accuracy"""
     lengths: Tensor
     """(B,) int64 valid tokens of each row of `inputs`"""
+    ranks: Tensor | None = None
+    """(B, T) int32, the tree of each row; None: rows have no trees"""
 
 
 class Split(NamedTuple):
@@ -61,6 +68,9 @@ class Split(NamedTuple):
     """(N,) int64, at least 1"""
     labels: Tensor
     """(N,) int64 class of each row"""
+    ranks: Tensor | None = None
+    """(N, T) int32, the binary tree over each row's tokens, if they have one: minus the depth of
+    the lowest node over the boundary behind each token, 0 where there is none"""
 
 
 class Sizes(NamedTuple):
@@ -264,7 +274,9 @@ class DatasetTask(Task):
         lengths = split.lengths[rows]
         inputs = split.tokens[rows, : int(lengths.max())]
         targets = split.labels[rows, None]
-        return RaggedBatch(inputs, targets, torch.ones_like(targets, dtype=torch.bool), lengths)
+        ranks = None if split.ranks is None else split.ranks[rows, : inputs.shape[1]]
+        mask = torch.ones_like(targets, dtype=torch.bool)
+        return RaggedBatch(inputs, targets, mask, lengths, ranks)
 
 
 @dataclass(frozen=True, eq=False)

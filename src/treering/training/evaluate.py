@@ -41,17 +41,23 @@ def accuracy(logits: Tensor, batch: Batch | RaggedBatch) -> Tensor:
 
 
 def to_device(batch: Batch | RaggedBatch, device: torch.device) -> Batch | RaggedBatch:
-    return type(batch)(*(tensor.to(device) for tensor in batch))
+    return type(batch)(*(None if tensor is None else tensor.to(device) for tensor in batch))
+
+
+def reads_ranks(model: nn.Module) -> bool:
+    """Whether a model is to be given the trees of its inputs, as a Classifier may ask for."""
+    return bool(getattr(model, "reads_ranks", False))
 
 
 def predict(model: nn.Module, batch: Batch | RaggedBatch) -> Tensor:
     """The model's logits (B, M, C) for a batch.
 
     Raises:
-        UserError: the model gave another shape.
+        UserError: the model gave another shape, or reads trees and the batch has none.
     """
     outputs = batch.targets.shape[1]
-    logits = model(batch.inputs, lengths=batch.lengths, output_length=outputs)
+    trees = {"ranks": batch.ranks} if reads_ranks(model) else {}
+    logits = model(batch.inputs, lengths=batch.lengths, output_length=outputs, **trees)
     if logits.dim() != 3 or logits.shape[:2] != batch.targets.shape:
         raise UserError(
             f"{type(model).__name__} gave logits of shape {tuple(logits.shape)} for "

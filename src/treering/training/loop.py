@@ -36,7 +36,7 @@ from treering.tasks.abstract import Task
 from treering.training import checkpoint
 from treering.training.checkpoint import Best, Position
 from treering.training.cost import Stopwatch, peak_memory
-from treering.training.evaluate import own_randomness, to_device
+from treering.training.evaluate import own_randomness, reads_ranks, to_device
 from treering.training.interrupt import CtrlC, Interrupted
 from treering.training.kinds import kind_of
 from treering.training.optimizer import learning_rate, optimizer_of
@@ -192,7 +192,7 @@ class _Run:
                 "name": task.name,
                 "input_size": task.input_size,
                 "output_size": task.output_size,
-                "data": fingerprint(task),
+                "data": fingerprint(task, ranks=reads_ranks(model)),
             },
             "model": record.model.model_dump(mode="json", exclude={"explain"}),
             "settings": plain_settings,

@@ -12,7 +12,7 @@ from torch import Tensor
 from treering.tasks.abstract import DatasetTask, StreamTask, Task
 from treering.training.settings import Settings
 
-_FINGERPRINTS: WeakKeyDictionary[Task, str | None] = WeakKeyDictionary()
+_FINGERPRINTS: WeakKeyDictionary[Task, dict[bool, str | None]] = WeakKeyDictionary()
 
 
 def derive(seed: int, purpose: str) -> int:
@@ -29,21 +29,28 @@ def generator(seed: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(derive(seed, purpose))
 
 
-def fingerprint(task: Task) -> str | None:
+def fingerprint(task: Task, *, ranks: bool = False) -> str | None:
     """A hash of what a task holds of data, 16 hex digits; None for a generated task.
 
     A file that was edited must not go on with, or be taken for, a run on the old one. Computed
     once for each task object: hashing some hundred megabytes takes a second.
+
+    Args:
+        ranks: With the rows' trees, for a model that reads them; to others they say nothing.
     """
-    if task not in _FINGERPRINTS:
-        _FINGERPRINTS[task] = _fingerprint(task)
-    return _FINGERPRINTS[task]
+    known = _FINGERPRINTS.setdefault(task, {})
+    if ranks not in known:
+        known[ranks] = _fingerprint(task, ranks)
+    return known[ranks]
 
 
-def _fingerprint(task: Task) -> str | None:
+def _fingerprint(task: Task, ranks: bool) -> str | None:
     if isinstance(task, DatasetTask):
         kept = list(task.labels)
-        tensors = [t for split in (task.train, task.validation, task.test) for t in split]
+        tensors = []
+        for split in (task.train, task.validation, task.test):
+            tensors += [split.tokens, split.lengths, split.labels]
+            tensors += [split.ranks] if ranks and split.ranks is not None else []
     elif isinstance(task, StreamTask):
         kept = [task.unit]
         tensors = [task.train, task.validation, task.test]
@@ -66,6 +73,8 @@ def run_id(
     settings: Settings,
     seed: int,
     model: Mapping[str, str | int | float | None] = MappingProxyType({}),
+    *,
+    ranks: bool = False,
 ) -> str:
     """A short stable name of a run, for its folder: the same command finds the same folder.
 
@@ -73,6 +82,7 @@ def run_id(
         task: The task; a data set counts with its content, so an edited file is another run.
         layer: The layer's specification, e.g. `ql-lstm:block_size=8`.
         model: Whatever else makes the model: hidden size, embedding, device, ...
+        ranks: Whether it reads the trees of the task's rows.
 
     Returns:
         12 hex digits of a SHA-256 over all of these; it does not depend on the process, the
@@ -80,7 +90,7 @@ def run_id(
     """
     content = {
         "task": task.name,
-        "data": fingerprint(task),
+        "data": fingerprint(task, ranks=ranks),
         "layer": layer,
         "settings": settings.model_dump(mode="json"),
         "seed": seed,

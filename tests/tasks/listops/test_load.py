@@ -9,6 +9,7 @@ import torch
 from treering._errors import UserError
 from treering.tasks.listops import ListOpsTask, load_listops
 from treering.tasks.listops.language import TOKENS, evaluate
+from treering.tasks.listops.trees import ranks_of
 from treering.tasks.text import locate
 
 ROWS = [
@@ -57,6 +58,10 @@ def test_three_parts_without_repetition_and_with_their_values():
         beyond = torch.arange(split.tokens.shape[1]) >= split.lengths[:, None]
         assert torch.equal(split.tokens == 0, beyond)
     assert texts(task, "test")[1] == ["[MAX", "5", "[MIN", "0", "9", "]", "1", "]"]
+    for part in ("train", "validation", "test"):
+        split = getattr(task, part)
+        assert split.ranks.shape == split.tokens.shape
+        assert torch.equal(split.ranks, ranks_of(split.tokens, split.lengths))
 
 
 @pytest.mark.usefixtures("file")

@@ -114,8 +114,9 @@ def test_the_archive_gives_the_same_as_lines(cache: Path):
     of_archive = load_imdb()
     assert of_archive.vocabulary.words == of_lines.vocabulary.words
     for part in ("train", "validation", "test"):
-        for one, another in zip(getattr(of_archive, part), getattr(of_lines, part), strict=True):
-            assert torch.equal(one, another)
+        one, another = getattr(of_archive, part), getattr(of_lines, part)
+        assert all(torch.equal(*pair) for pair in zip(one[:3], another[:3], strict=True))
+        assert one.ranks is another.ranks is None
 
 
 def test_downloaded_once_and_never_unpacked(server: Server, cache: Path):

@@ -125,8 +125,9 @@ def test_batches_are_trimmed(tmp_path: Path):
     rows = [(" ".join(["w"] * (1 + i % 7)) + f" n{i}", "xy"[i % 2]) for i in range(60)]
     task = load(table(tmp_path / "a.csv", rows))
     chosen = task.train.lengths.argsort()[:5]
-    inputs, targets, mask, lengths = task.batch(task.train, chosen)
+    inputs, targets, mask, lengths, ranks = task.batch(task.train, chosen)
     assert lengths is not None
+    assert ranks is None
     assert torch.equal(lengths, task.train.lengths[chosen])
     assert inputs.shape == (5, int(lengths.max()))
     assert inputs.shape[1] < task.train.tokens.shape[1]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from treering._errors import UserError
 from treering.tasks.text import load_sst, locate, sst
-from treering.tasks.text.sst import leaves
+from treering.tasks.text.sst import parse
 
 from .conftest import Server, serving
 
@@ -77,6 +77,12 @@ def test_found_on_disk(tmp_path: Path, cache: Path, monkeypatch, where: str):
     assert set(task.vocabulary.words) == {"it", "is", *WORDS}
     assert task.test.lengths.tolist() == [2, 1, 1]
     assert task.test.tokens[0].tolist() == [*task.vocabulary.encode(["good"])[0], 1]
+    # It (is dull): nothing is below the root before the second boundary.
+    assert task.train.ranks is not None
+    assert task.train.ranks.tolist() == [[0, -1, 0]] * 20
+    batch = task.batch(task.validation, torch.tensor([1, 0]))
+    assert batch.ranks is not None
+    assert batch.ranks.tolist() == [[0, 0], [0, 0]]
 
 
 def test_two_classes(cache: Path):
@@ -86,6 +92,8 @@ def test_two_classes(cache: Path):
     assert task.train.labels.bincount().tolist() == [8, 8]
     assert task.validation.labels.tolist() == [0]
     assert task.test.labels.tolist() == [1, 0]
+    assert task.train.ranks is not None
+    assert task.train.ranks.shape == task.train.tokens.shape
 
 
 def test_downloaded_once(server: Server, cache: Path):
@@ -147,10 +155,22 @@ tree = st.recursive(
 )
 
 
+def merged(words: list[str], depths: list[int]) -> str:
+    """The tree again: the deepest boundaries are merged first, from left to right."""
+    trees = [f"(2 {word})" for word in words]
+    while depths:
+        at = depths.index(max(depths))
+        trees[at : at + 2] = [f"(3 {trees[at]} {trees[at + 1]})"]
+        del depths[at]
+    return trees[0]
+
+
 @given(tree)
-def test_leaves_of_any_tree(drawn: tuple[list[str], str]):
+def test_any_tree_is_read_and_written_again(drawn: tuple[list[str], str]):
     words, text = drawn
-    assert leaves(text) == words
+    found, depths = parse(text)
+    assert found == words
+    assert merged(found, depths) == text
 
 
 @given(tree, st.data())
@@ -159,7 +179,7 @@ def test_a_tree_that_lacks_a_bracket_is_none(drawn: tuple[list[str], str], data:
     places = [place for place, character in enumerate(text) if character in "()"]
     place = data.draw(st.sampled_from(places))
     with pytest.raises(ValueError, match=r"no label|no word|no end|one child|not end|follows"):
-        leaves(text[:place] + text[place + 1 :])
+        parse(text[:place] + text[place + 1 :])
 
 
 def test_pinned_address_and_checksum():

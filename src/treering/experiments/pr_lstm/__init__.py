@@ -4,7 +4,9 @@ from treering.experiments.pr_lstm.ablation import ABLATION
 from treering.experiments.pr_lstm.brackets import BRACKETS
 from treering.experiments.pr_lstm.generalise import GENERALISE
 from treering.experiments.pr_lstm.listops import LISTOPS
+from treering.experiments.pr_lstm.logic import LOGIC
 from treering.experiments.pr_lstm.long import LONG
+from treering.experiments.pr_lstm.parse import PARSE
 from treering.experiments.pr_lstm.probes import PROBES
 from treering.experiments.pr_lstm.regular import REGULAR
 from treering.experiments.pr_lstm.table_2 import TABLE_2
@@ -22,4 +24,6 @@ EXPERIMENTS = (
     LONG,
     TRACKING,
     LISTOPS,
+    PARSE,
+    LOGIC,
 )

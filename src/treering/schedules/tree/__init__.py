@@ -4,7 +4,7 @@ Legend: B batch, T time, I input, H hidden, O output, K levels carried, S segmen
 """
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Tree", "TreeState"]
 
-Bracket = Literal["balanced", "left", "random"]
+Bracket = Literal["balanced", "left", "random", "given"]
+ONE_BLOCK = ("left", "given")
+"""Brackets that end with one block, whatever the number of tokens."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,15 @@ class Tree(Schedule):
     `bracket="left"`: a plain loop, merge(merge(merge(1, 2), 3), 4). `bracket="random"`: blocks
     are random binary trees, fixed by `seed` and position. Both for ablation and augmentation.
 
+    `bracket="given"`: every sequence brings a binary tree of its own, such as its parse, as `ranks`
+    of the call, (T, B) of numbers. Entry t is of the boundary behind token t: of two boundaries the
+    one of lower rank is merged first, so minus the depth of the lowest node that spans a boundary
+    gives the tree (equal neighbours: the later one first). The last token's entry is not read. The
+    state after all n tokens is the tree's root. What is put out before is the left fold of the
+    blocks finished so far: it sees no later token, only ranks, and is not what the tree of the
+    prefix would give. So it can neither carry a state on nor be cut by resets, and a layer has one
+    level and one direction. torch.export refuses it, ranks get no gradient.
+
     `random_in_training=True`: a layer in training reads every call, in each of its layers and
     directions, under a random bracket of its own, and in evaluation under `bracket`. The brackets'
     seeds come from torch's default generator. A state cannot be carried on in training then, for
@@ -55,7 +66,9 @@ class Tree(Schedule):
     with fullgraph=True and else leaves such calls to plain PyTorch, after some compilations.
 
     Cost: T-1 merges in log2 T rounds for the last state, about 2T in 2 log2 T for all positions;
-    one round runs over the whole batch. `left` takes T rounds, `random` about 3 ln T.
+    one round runs over the whole batch. `left` takes T rounds, `random` about 3 ln T, `given` as
+    many as its deepest tree has levels; its trees are written down in Python at every call, about
+    five microseconds a merge.
 
     `group`: split the sequence over the ranks of a torch.distributed process group, "world" or a
     ProcessGroup (kept by name, so that a layer can be copied, pickled and printed). x on rank r
@@ -69,7 +82,7 @@ class Tree(Schedule):
     derivatives. Cost over one process: ceil(log2 ranks) messages of one state (B, H), an
     exchange of sizes and one broadcast. All ranks must call the layer equally often.
 
-    When not to use it: `left` and `random` for speed.
+    When not to use it: `left`, `random` and `given` for speed.
     Source: arXiv 2605.17108; checked there against the authors' code for n = 1..600.
     """
 
@@ -82,9 +95,14 @@ class Tree(Schedule):
     guarantee: ClassVar[Literal["SAME", "DEFINES"]] = "DEFINES"
 
     def __post_init__(self) -> None:
-        if self.bracket not in ("balanced", "left", "random"):
+        if self.bracket not in get_args(Bracket):
             raise UserError(
-                f"bracket {self.bracket!r} is not known; write 'balanced', 'left' or 'random'"
+                f"bracket {self.bracket!r} is not known; write 'balanced', 'left', 'random' or"
+                " 'given'"
+            )
+        if self.bracket == "given" and self.random_in_training:
+            raise UserError(
+                "a bracket that is given cannot be drawn as well; leave random_in_training out"
             )
         if self.group is None:
             return
@@ -127,7 +145,13 @@ class Tree(Schedule):
             )
         return replace(self, bracket="random", seed=int(torch.randint(2**62, ())))
 
+    @property
+    def reads_ranks(self) -> bool:
+        return self.bracket == "given"
+
     def refuses_reorder(self) -> str | None:
+        if self.bracket == "given":
+            return "the tree is over the tokens as they stand"
         if self.group is None:
             return None
         return "a rank has only its own stretch of time and could reorder nothing else"
@@ -147,14 +171,15 @@ class Tree(Schedule):
         tree = cast(TreeState | None, call.state)
         count = None if tree is None else tree.length
         after = count_after(T, B, lengths, reset, count, x.device)
-        if self.bracket == "left":
+        if self.bracket == "left" or (self.bracket == "given" and B == 0):
             outputs, last = _run_left(cell, weights, x, tree, lengths, reset, wanted)
             slot = map_tensors(lambda field: field.unsqueeze(1), last)
             return outputs, TreeState(slot, slot, after)
 
         n0 = 0 if count is None or B == 0 else int(count[0])
         together = count is None or bool((count == n0).all())
-        if B == 0 or (lengths is None and reset is None and together):
+        alike = lengths is None and reset is None and call.ranks is None and together
+        if B == 0 or alike:
             result = self._run_uniform(cell, weights, x, tree, n0, wanted)
             blocks, folds = (
                 stack([map_tensors(lambda f: f.squeeze(0), s) for s in slots], 1)
@@ -167,7 +192,7 @@ class Tree(Schedule):
             return found, TreeState(blocks, folds, after)
 
         parts = segments(T, B, lengths, reset, count, x.device)
-        result = self._run_ragged(cell, weights, x, tree, parts, wanted)
+        result = self._run_ragged(call, tree, parts)
         carried_on = TreeState(stack(result.blocks, 1), stack(result.folds, 1), after)
         if wanted == "last":
             return cell.output(carried_on.last), carried_on
@@ -201,20 +226,14 @@ class Tree(Schedule):
             carried = balanced.Carried(*slabs)
         if self.bracket == "random":
             rank = shift_reduce.random_ranks(self.seed)
-            return shift_reduce.run(cell, weights, leaves, rank, [n0], [T], [0], carried)
+            return shift_reduce.run(cell, weights, leaves, [rank], [n0], [T], [0], carried)
         plan = balanced.uniform_plan(n0, T, carried is not None, x.device)
         return balanced.sweep(cell, weights, leaves, plan, _widen(carried, len(plan)), wanted)
 
-    def _run_ragged(
-        self,
-        cell: MergeCell,
-        weights: Weights,
-        x: Tensor,
-        state: TreeState | None,
-        parts: Segments,
-        wanted: Wanted,
-    ) -> balanced.Sweep:
-        """Sequences of different counts, or cut by resets: rows are vectors (H,)."""
+    def _run_ragged(self, call: Call, state: TreeState | None, parts: Segments) -> balanced.Sweep:
+        """Sequences of different counts or trees, or cut by resets: rows are vectors (H,)."""
+        cell, weights, x = call.cell, call.weights, call.x
+        assert isinstance(cell, MergeCell)
         T, B, _ = x.shape
         flat = x.transpose(0, 1).reshape(B * T, -1).index_select(0, parts.tokens)
         leaves = cell.leaf(weights, flat)
@@ -223,14 +242,21 @@ class Tree(Schedule):
             carried = balanced.Carried(
                 carried_rows(state.blocks, parts.origin), carried_rows(state.folds, parts.origin)
             )
-        if self.bracket == "random":
-            rank = shift_reduce.random_ranks(self.seed)
-            starts, sizes, final = (
-                column.tolist() for column in (parts.start, parts.size, parts.final)
-            )
-            return shift_reduce.run(cell, weights, leaves, rank, starts, sizes, final, carried)
-        plan = balanced.ragged_plan(parts, carried is not None)
-        return balanced.sweep(cell, weights, leaves, plan, _widen(carried, len(plan)), wanted)
+        if self.bracket == "balanced":
+            plan = balanced.ragged_plan(parts, carried is not None)
+            carried = _widen(carried, len(plan))
+            return balanced.sweep(cell, weights, leaves, plan, carried, call.wanted)
+        starts, sizes, final = (
+            column.tolist() for column in (parts.start, parts.size, parts.final)
+        )
+        if call.ranks is None:
+            ranks = [shift_reduce.random_ranks(self.seed)] * len(sizes)
+        else:
+            # Without resets a segment is a sequence.
+            columns = zip(call.ranks.t().tolist(), sizes, strict=True)
+            ranks = [shift_reduce.given_rank(*column) for column in columns]
+        folded = call.ranks is None or call.wanted != "last"
+        return shift_reduce.run(cell, weights, leaves, ranks, starts, sizes, final, carried, folded)
 
     def rolled(self, call: Call) -> tuple[Any, State]:
         if self.group is not None:
@@ -242,7 +268,7 @@ class Tree(Schedule):
 
     def blank_state(self, cell: Cell, batch: int, like: Tensor) -> State:
         assert isinstance(cell, MergeCell)
-        slots = 1 if self.bracket == "left" else ROOM
+        slots = 1 if self.bracket in ONE_BLOCK else ROOM
         shape = batch, slots, cell.hidden_size
         blocks, folds = (
             cell.state_type(*(like.new_zeros(shape) for _ in cell.state_type._fields))
@@ -256,10 +282,15 @@ class Tree(Schedule):
 
     def fitted(self, state: State) -> State:
         assert isinstance(state, TreeState)
-        return state if self.bracket == "left" else with_room(state, ROOM)
+        return state if self.bracket in ONE_BLOCK else with_room(state, ROOM)
 
     def check_state(self, cell: Cell, state: State, batch: int, like: Tensor) -> State:
         assert isinstance(cell, MergeCell)
+        if self.bracket == "given":
+            raise UserError(
+                f"{self!r} cannot go on with a state, since a call's tree is over whole sequences;"
+                " leave the state out, or use bracket='balanced'"
+            )
         if not (isinstance(state, tuple | list) and len(state) == 3):
             raise UserError(
                 "the state of a tree is the TreeState(blocks, folds, length) that an earlier call"

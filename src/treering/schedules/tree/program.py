@@ -134,8 +134,9 @@ def program_of(call: Call, leaves: Tensor | None = None, share: bool = False) ->
 
 
 def _uniform_start(call: Call) -> int | None:
-    """The tokens before the call, where all sequences have as many and none is cut."""
-    if call.lengths is not None or call.reset is not None or call.x.shape[1] == 0:
+    """The tokens before the call, where all sequences have as many and sizes alone decide."""
+    of_values = (call.lengths, call.reset, call.ranks)
+    if any(given is not None for given in of_values) or call.x.shape[1] == 0:
         return None
     if call.state is None:
         return 0
@@ -181,6 +182,7 @@ def _record(call: Call, given: Tensor | None, share: bool) -> Program:
             state=state,
             lengths=None if call.lengths is None else call.lengths.cpu(),
             reset=None if call.reset is None else call.reset.cpu(),
+            ranks=None if call.ranks is None else call.ranks.cpu(),
             wanted=wanted,
         )
     )

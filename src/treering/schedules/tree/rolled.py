@@ -34,6 +34,11 @@ def run(bracket: str, call: Call) -> tuple[State | Tensor, TreeState]:
             "Tree('random') cannot be exported: its bracket is drawn token by token, which needs"
             " the number of tokens; export bracket='balanced' or 'left'"
         )
+    if bracket == "given":
+        raise UserError(
+            "Tree('given') cannot be exported: which states are merged depends on the values of"
+            " ranks; export bracket='balanced' or 'left'"
+        )
     if call.state is not None or call.reset is not None:
         given = "a carried state" if call.reset is None else "reset"
         raise UserError(

@@ -5,11 +5,16 @@ shifted, the two topmost blocks are merged as long as the boundary between them 
 boundary that comes next; the state after n tokens is the left fold of the stack. Ranks growing
 with t give the plain loop, ranks by the number of trailing zero bits of t the balanced bracket,
 and ranks drawn at random the random bracket: blocks are random binary trees, about 2 ln n deep.
-Because ranks depend on positions only, streaming, carrying on and resets stay exact.
+Because these ranks depend on positions only, streaming, carrying on and resets stay exact.
+
+Any binary tree over n tokens is such a program, too: a boundary ranks by minus the depth of the
+lowest node that spans it, and the end of the sequence above all, which leaves one block. Two
+boundaries of equal rank have one of a higher rank between them, so none meets its equal.
 
 Legend: B batch, T time, H hidden, K stack slots, S segments.
 """
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -42,6 +47,12 @@ def random_ranks(seed: int) -> RandomRanks:
     return RandomRanks(seed)
 
 
+def given_rank(ranks: Sequence[float], size: int) -> Rank:
+    """The tree over `size` tokens whose boundary behind token t ranks `ranks[t]`."""
+    closed = [*ranks[: size - 1], math.inf]
+    return lambda boundary: closed[boundary - 1]
+
+
 class Program(NamedTuple):
     """Merges of one segment. Nodes are numbered: carried blocks, carried folds (both from the
     bottom of the stack), leaves, then merges in order.
@@ -58,8 +69,12 @@ class Program(NamedTuple):
     folds: list[int]
 
 
-def program(rank: Rank, start: int, size: int) -> Program:
-    """The merges between `start` and `start + size` tokens."""
+def program(rank: Rank, start: int, size: int, folded: bool = True) -> Program:
+    """The merges between `start` and `start + size` tokens.
+
+    folded: False leaves out the folds, where one block is left at the end and no state before it
+    is wanted.
+    """
     ranks: list[float] = []
     for t in range(start):
         while ranks and ranks[-1] < rank(t + 1):
@@ -84,7 +99,7 @@ def program(rank: Rank, start: int, size: int) -> Program:
             ranks.pop()
             folds.pop()
             block = merge(stack.pop(), block)
-        folds.append(merge(folds[-1], block) if stack else block)
+        folds.append(merge(folds[-1], block) if stack and folded else block)
         stack.append(block)
         ranks.append(behind)
         states.append(folds[-1])
@@ -95,18 +110,20 @@ def run(
     cell: MergeCell,
     weights: Weights,
     leaves: State,
-    rank: Rank,
+    ranks: Sequence[Rank],
     starts: Sequence[int],
     sizes: Sequence[int],
     final: Sequence[int],
     carried: Carried | None,
+    folded: bool = True,
 ) -> Sweep:
     """Run the segments' programs together, one round per depth; rows as in `balanced`.
 
-    starts, sizes: per segment; final: the segments whose end is carried on; carried: per slot,
-    topmost block first, a row per segment. Cost: as many rounds as the deepest tree.
+    ranks, starts, sizes: per segment; final: the segments whose end is carried on; carried: per
+    slot, topmost block first, a row per segment; folded: see `program`.
+    Cost: as many rounds as the deepest tree.
     """
-    programs = [program(rank, a, n) for a, n in zip(starts, sizes, strict=True)]
+    programs = [program(*of_one, folded) for of_one in zip(ranks, starts, sizes, strict=True)]
     S, slots = len(programs), 0 if carried is None else len(carried.blocks)
     pool = leaves if carried is None else join(*carried.blocks, *carried.folds, leaves)
     node_rows: list[list[int]] = []
@@ -119,15 +136,18 @@ def run(
 
     device = first_field(leaves).device
     rows = len(first_field(pool))
-    for depth in range(1, max((max(p.depths, default=0) for p in programs), default=0) + 1):
+    deepest = max((max(p.depths, default=0) for p in programs), default=0)
+    rounds: list[list[tuple[int, int]]] = [[] for _ in range(deepest)]
+    for s, p in enumerate(programs):
+        for j, depth in enumerate(p.depths):
+            rounds[depth - 1].append((s, j))
+    for merges in rounds:
         left, right = [], []
-        for p, where in zip(programs, node_rows, strict=True):
-            base = len(where) - len(p.merges)
-            for j, (a, b) in enumerate(p.merges):
-                if p.depths[j] == depth:
-                    left.append(where[a])
-                    right.append(where[b])
-                    where[base + j] = rows + len(left) - 1
+        for s, j in merges:
+            where, (a, b) = node_rows[s], programs[s].merges[j]
+            left.append(where[a])
+            right.append(where[b])
+            where[len(where) - len(programs[s].merges) + j] = rows + len(left) - 1
         operands = [take_arranged(pool, torch.tensor(r, device=device)) for r in (left, right)]
         pool = join(pool, cell.merge(weights, *operands))
         rows += len(left)

@@ -13,6 +13,7 @@ from treering._errors import UserError
 from treering.tasks.abstract import DatasetTask, Split
 from treering.tasks.listops.draw import draw
 from treering.tasks.listops.language import evaluate, tokens_of
+from treering.tasks.listops.trees import ranks_of
 from treering.tasks.listops.vocabulary import PADDING, ListOpsVocabulary
 from treering.tasks.text import locate
 from treering.tasks.text.files import read_text
@@ -57,11 +58,13 @@ def load_listops(
     """Random expressions to train on, and the test set `test_d20s` of Nangia and Bowman.
 
     90,000 different expressions (or as many as `expressions` says), none of which is in the test
-    set, are drawn by `seed` as the paper states it (`draw`), in about a second. A tenth of them is
-    for validation. Of both parts, those with more than `max_tokens` tokens are left out (None:
+    set, are drawn by `seed` as the paper states it (`draw`), in about two seconds. A tenth of them
+    is for validation. Of both parts, those with more than `max_tokens` tokens are left out (None:
     none): they are one in twelve at 128, make every batch that they are in several times as long,
     and with them the training split takes most of a gigabyte. The test set is always whole: 10,000
     expressions of up to 939 tokens, 43 on average.
+
+    Rows have the binary trees that the published file spells in round brackets (`trees`).
 
     Our reading: roots are operators (in the published test set one of 10,000 is a digit); what is
     drawn stands for the published training set, which is other expressions of this distribution.
@@ -148,4 +151,5 @@ def _split(rows: Sequence[Row]) -> Split:
     tokens: Tensor = torch.full((len(rows), int(lengths.max())), PADDING)
     content = torch.frombuffer(bytearray(b"".join(ids for ids, _ in rows)), dtype=torch.uint8)
     tokens[torch.arange(tokens.shape[1]) < lengths[:, None]] = content.long()
-    return Split(tokens, lengths, torch.tensor([value for _, value in rows]))
+    values = torch.tensor([value for _, value in rows])
+    return Split(tokens, lengths, values, ranks_of(tokens, lengths))

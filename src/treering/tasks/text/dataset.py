@@ -74,7 +74,8 @@ def make_task(
                     f"training rows (labels there: {', '.join(labels)})"
                 )
         tokens, lengths = encode(vocabulary, rows.texts, max_tokens, min_tokens)
-        return Split(tokens, lengths, torch.tensor([number[label] for label in rows.labels]))
+        classes = torch.tensor([number[label] for label in rows.labels])
+        return Split(tokens, lengths, classes, _ranks(rows.depths, tokens, lengths))
 
     return TextTask(
         name=name,
@@ -91,6 +92,17 @@ def make_task(
         separator=separator,
         sizes=sizes,
     )
+
+
+def _ranks(depths: list[list[int]] | None, tokens: Tensor, lengths: Tensor) -> Tensor | None:
+    """Trees of rows as a Split has them; a word is a token, and no text is cut or lengthened."""
+    if depths is None:
+        return None
+    assert [len(row) + 1 for row in depths] == lengths.tolist()
+    ranks = np.zeros(tokens.shape, dtype=np.int32)
+    for place, row in zip(ranks, depths, strict=True):
+        place[: len(row)] = np.negative(row)
+    return torch.from_numpy(ranks)
 
 
 def encode(
@@ -180,6 +192,7 @@ def select(rows: Rows, indices: Sequence[int]) -> Rows:
         [rows.texts[index] for index in indices],
         [rows.labels[index] for index in indices],
         [rows.lines[index] for index in indices],
+        None if rows.depths is None else [rows.depths[index] for index in indices],
     )
 
 

@@ -19,12 +19,17 @@ from treering._errors import UserError, nearest
 
 @dataclass(frozen=True)
 class Rows:
-    """Parallel lists: a text, its label and the line it starts on."""
+    """Parallel lists: a text, its label and the line it starts on.
+
+    depths: where texts come with binary trees over their words, the depth of the lowest node over
+    each boundary between two words.
+    """
 
     path: Path
     texts: list[str]
     labels: list[str]
     lines: list[int]
+    depths: list[list[int]] | None = None
 
 
 def read_rows(path: str | os.PathLike[str], text_column: str, label_column: str) -> Rows:

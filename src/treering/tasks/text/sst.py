@@ -29,7 +29,7 @@ def load_sst(*, binary: bool = False) -> TextTask:
     """Whole sentences in the published splits: 8,544, 1,101 and 2,210, five classes.
 
     binary: without the neutral ones and in two classes, 6,920, 872 and 1,821. Words are the
-    treebank's own, in lower case, all of those that occur in training.
+    treebank's own, in lower case, all of those that occur in training. Rows have their parse.
 
     Looks for train.txt, dev.txt and test.txt, plain or .gz, in $TREERING_DATA/sst_trees, then in
     the user's cache folder; then for the published archive there; then downloads it, 0.8 MB.
@@ -60,29 +60,34 @@ def _read() -> list[Rows]:
 
 
 def read_trees(path: Path, content: str) -> Rows:
-    """Sentences with the name of their root's label; UserError with the line for no tree."""
-    rows = Rows(path, [], [], [])
+    """Sentences, their parse and their label's name; UserError with the line for no tree."""
+    depths: list[list[int]] = []
+    rows = Rows(path, [], [], [], depths)
     for line, tree in enumerate(content.split("\n"), start=1):
         if not tree.strip():
             continue
         try:
-            words = leaves(tree)
+            words, over = parse(tree)
         except ValueError as error:
             raise UserError(f"{path}, line {line}: no tree: {error}") from None
         rows.texts.append(" ".join(words))
         rows.labels.append(LABELS[int(tree.strip()[1])])
         rows.lines.append(line)
+        depths.append(over)
     return rows
 
 
-def leaves(tree: str) -> list[str]:
-    """The words of a tree; ValueError, with the reason, if it is not binary or has other labels.
+def parse(tree: str) -> tuple[list[str], list[int]]:
+    """The words of a tree, and the depth of the lowest node over each boundary between them.
 
-    >>> leaves("(3 (2 Good) (2 (2 clean) (3 fun)))")
-    ['Good', 'clean', 'fun']
+    ValueError, with the reason, if it is not binary or has other labels.
+
+    >>> parse("(3 (2 Good) (2 (2 clean) (3 fun)))")
+    (['Good', 'clean', 'fun'], [0, 1])
     """
     tree = tree.strip(" \r")
     words: list[str] = []
+    depths: list[int] = []
     # How many children each open node has.
     open_nodes: list[int] = []
     place = 0
@@ -108,6 +113,7 @@ def leaves(tree: str) -> list[str]:
                         f"one child, where a node has two, before {tree[place:][:20]!r}"
                     )
                 place += 1
+                depths.append(len(open_nodes) - 1)
                 break
             if not tree.startswith(")", place):
                 raise ValueError(f"a third child, or no end, at {tree[place : place + 20]!r}")
@@ -119,7 +125,7 @@ def leaves(tree: str) -> list[str]:
         raise ValueError("it does not end")
     if place < len(tree):
         raise ValueError(f"{tree[place : place + 20]!r} follows its end")
-    return words
+    return words, depths
 
 
 def _binary(rows: Rows) -> Rows:
