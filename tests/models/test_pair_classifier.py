@@ -93,3 +93,5 @@ def test_refuses_a_layer_that_reads_trees():
     layer = tr.PRLSTM(5, 4, batch_first=True, schedule=tr.Tree("given"))
     with pytest.raises(UserError, match="a pair of sentences has no trees"):
         PairClassifier(layer, 11, 5, 3, SEPARATOR)
+    with pytest.raises(UserError, match="reads no trees; leave ranks out"):
+        build()(torch.tensor([[3, SEPARATOR, 4]]), ranks=torch.zeros(1, 3))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -89,15 +89,17 @@ def _three_lengths(grid: LengthGrid) -> LengthGrid:
     return grid.model_copy(update={"step": far, "samples": samples, "training_points": 0})
 
 
+def _first_rows(split: Split) -> Split:
+    kept: Any = (None if tensor is None else tensor[:ROWS] for tensor in split)
+    return Split(*kept)
+
+
 def _beginning(task: "NamedTask") -> tuple["NamedTask", float]:
     """A task whose held-out parts are their beginning, and how much longer the whole is."""
     assert not isinstance(task, GeneratedTask)
     if isinstance(task, DatasetTask):
         whole = len(task.validation.labels) + len(task.test.labels)
-        validation, test = (
-            Split(*(None if tensor is None else tensor[:ROWS] for tensor in split))
-            for split in (task.validation, task.test)
-        )
+        validation, test = map(_first_rows, (task.validation, task.test))
         kept = len(validation.labels) + len(test.labels)
         # Sizes are of the whole test, and scores by size take no time.
         return replace(task, validation=validation, test=test, sizes=None), whole / kept

@@ -3,7 +3,7 @@
 Legend: B batch, T time, E embedding size, H width of the layer's output, C classes.
 """
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +80,7 @@ class Classifier(nn.Module):
         x = self.dropout(self.embedding(inputs))
         if self.pooling == "last":
             # Only a layer of this package under a tree that is given knows the argument.
-            trees = {} if ranks is None else {"ranks": ranks}
+            trees: dict[str, Any] = {} if ranks is None else {"ranks": ranks}
             return self.layer.reduce(x, lengths, **trees)
         return pool(self.layer(x, lengths=lengths)[0], lengths, self.pooling)
 

@@ -47,10 +47,16 @@ class PairClassifier(Classifier):
         self.compared = nn.Linear(4 * layer.output_size, layer.output_size)
 
     def forward(
-        self, inputs: Tensor, lengths: Tensor | None = None, output_length: int = 1
+        self,
+        inputs: Tensor,
+        lengths: Tensor | None = None,
+        output_length: int = 1,
+        ranks: Tensor | None = None,
     ) -> Tensor:
         if output_length != 1:
             raise ValueError(f"a PairClassifier gives one answer a pair, not {output_length}")
+        if ranks is not None:
+            raise UserError("a PairClassifier reads no trees; leave ranks out")
         return self.compare(*self.separate(inputs, lengths))
 
     def compare(self, sentences: Tensor, sizes: Tensor) -> Tensor:

@@ -41,7 +41,8 @@ def accuracy(logits: Tensor, batch: Batch | RaggedBatch) -> Tensor:
 
 
 def to_device(batch: Batch | RaggedBatch, device: torch.device) -> Batch | RaggedBatch:
-    return type(batch)(*(None if tensor is None else tensor.to(device) for tensor in batch))
+    moved: Any = (None if tensor is None else tensor.to(device) for tensor in batch)
+    return type(batch)(*moved)
 
 
 def reads_ranks(model: nn.Module) -> bool:
