@@ -38,40 +38,44 @@ def judged(experiment: Experiment, outcome: Outcome | None) -> list[JudgedClaim]
     return decided
 
 
+PAPERS = {
+    "pr-lstm": "PR-LSTM (arXiv 2605.17108)",
+    "ql-lstm": "QL-LSTM (arXiv 2512.06582)",
+    "tree-order": "Tree order, Lp, nonlinear gates (arXiv 2509.00087)",
+    "best": "How far these layers get",
+}
+"""First parts of experiments' names, in the order of the page."""
+
+
 def page(experiments: Sequence[Experiment], outcomes: Mapping[str, Outcome]) -> str:
     """Markdown of all claims and of the scores behind them, from outcomes by experiment's name."""
-    told = [
-        (experiment, outcomes.get(experiment.name), claim)
-        for experiment in experiments
-        for claim in judged(experiment, outcomes.get(experiment.name))
-    ]
-    papers = [one for one in told if one[2].published != OPEN]
-    questions = [one for one in told if one[2].published == OPEN]
     lines = [
         "# Results",
         "",
         "<!-- made by docs/generate.py from results/claims -->",
         "",
-        "## What the papers claim",
+        "Which claims of the three founding papers hold here, experiment by experiment: the claims"
+        " themselves, with figures, are behind each link.",
         "",
-        _count(papers),
+        *_table(("experiment", "claims of the paper", "open questions", "budget")),
+    ]
+    for paper, title in PAPERS.items():
+        lines.append(_line([f"**{title}**", "", "", ""]))
+        lines += [
+            _summary(experiment, outcomes.get(experiment.name))
+            for experiment in experiments
+            if experiment.name.startswith(f"{paper}/")
+        ]
+    lines += [
         "",
-        *_claims(papers),
-        "",
-        "Ours: differences are seed by seed, in points of accuracy unless another unit is named, ±"
-        " the half width of the 95% interval (Student's t). `reproduced` (of a question, `holds`):"
-        " the interval excludes 0, or the threshold is met. `undecided`: the interval allows the"
-        " claim and its opposite. A verdict is about its budget: `cpu` is two cores for at most"
-        " two hours. Any of it again: `treering reproduce NAME --budget cpu`.",
-        "",
-        "## What they leave open, and what we asked",
-        "",
-        _count(questions),
-        "",
-        *_claims(questions),
-        "",
-        "The test set is used once a run, and the validation split chooses what is tested. All"
-        " layers of an experiment have the same settings; none was tuned by itself.",
+        "Differences are seed by seed, in points of accuracy unless another unit is named, ± the"
+        " half width of the 95% interval (Student's t). `reproduced` (of a question, `holds`): the"
+        " interval excludes 0, or the threshold is met. `undecided`: the interval allows the claim"
+        " and its opposite. A verdict is about its budget: `cpu` is two cores for at most two hours"
+        " a table. The test set is used once a run, and the validation split chooses what is"
+        " tested. Layers of an experiment share their settings unless it says that they were"
+        " searched. Any of it again: `treering reproduce NAME --budget cpu`"
+        " ([how it is judged](reproduce.md)).",
         "",
     ]
     for experiment in experiments:
@@ -79,26 +83,34 @@ def page(experiments: Sequence[Experiment], outcomes: Mapping[str, Outcome]) -> 
     return "\n".join(lines)
 
 
-def _count(told: Sequence[tuple[Experiment, Outcome | None, JudgedClaim]]) -> str:
-    counts = Counter(claim.verdict for _, _, claim in told)
+def _summary(experiment: Experiment, outcome: Outcome | None) -> str:
+    """One experiment's line in the first table."""
+    claims = judged(experiment, outcome)
+    link = f"[{experiment.title}](#{experiment.name.replace('/', '')})"
+    return _line(
+        [
+            link,
+            _count([claim for claim in claims if claim.published != OPEN]),
+            _count([claim for claim in claims if claim.published == OPEN]),
+            outcome.budget if outcome else wording.NONE,
+        ]
+    )
+
+
+def _count(claims: Sequence[JudgedClaim]) -> str:
+    """`2 reproduced, 1 undecided`; empty for no claims."""
+    counts = Counter(claim.verdict for claim in claims)
     words = (*get_args(Verdict), *ANSWERS.values())
-    parts = [f"{counts[verdict]} {verdict}" for verdict in words if counts[verdict]]
-    return f"Of {len(told)}: {', '.join(parts)}."
-
-
-def _claims(told: Sequence[tuple[Experiment, Outcome | None, JudgedClaim]]) -> list[str]:
-    lines = _table((*CLAIM_HEADINGS, "budget", "experiment"))
-    for experiment, outcome, claim in told:
-        budget = outcome.budget if outcome else wording.NONE
-        anchor = experiment.name.replace("/", "")
-        lines.append(_line([*claim.cells, budget, f"[{experiment.name}](#{anchor})"]))
-    return lines
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in words if counts[verdict])
 
 
 def _details(experiment: Experiment, outcome: Outcome | None) -> Iterator[str]:
     yield from (f"## {experiment.name}", "", f"{experiment.title}. Source: {experiment.source}.")
     if experiment.reading:
         yield from ("", experiment.reading)
+    yield ""
+    yield from _table(CLAIM_HEADINGS)
+    yield from (_line(claim.cells) for claim in judged(experiment, outcome))
     yield ""
     if outcome is None:
         yield from (f"Not run. `treering reproduce {experiment.name}`", "")
