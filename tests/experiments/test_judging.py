@@ -2,8 +2,8 @@
 
 import pytest
 
-from bench.making import crossover
-from treering.bench.record import Crossover
+from bench.making import crossover, growth
+from treering.bench.record import Crossover, Growth
 from treering.experiments import Finding, judging
 from treering.experiments.judging import (
     all_reach,
@@ -153,6 +153,14 @@ def test_growth_is_judged_by_its_exponents():
         "reproduced",
         "time T^1.00 beside T^2.00, memory T^1.00 beside T^2.00, to 32 and 32 tokens",
     )
+    small = [
+        growth({8: 0.1, 16: 0.2}, bytes_of=lambda T: 0, case=one.case)
+        for one in made.measurements
+        if isinstance(one, Growth)
+    ]
+    alike = grows_more_slowly("pr-lstm", "transformer", "train")(outcome(measurements=small))
+    assert alike.verdict == "not reproduced"
+    assert "memory too small to be measured" in alike.ours
     same = grows_more_slowly("transformer", "pr-lstm", "train")(made)
     assert same.verdict == "not reproduced"
 
