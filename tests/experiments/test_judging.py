@@ -154,7 +154,7 @@ def test_growth_is_judged_by_its_exponents():
         "time T^1.00 beside T^2.00, memory T^1.00 beside T^2.00, to 32 and 32 tokens",
     )
     small = [
-        growth({8: 0.1, 16: 0.2}, bytes_of=lambda T: 0, case=one.case)
+        growth({8: 0.1, 16: 0.2, 32: 0.4}, bytes_of=lambda T: 0, case=one.case)
         for one in made.measurements
         if isinstance(one, Growth)
     ]
