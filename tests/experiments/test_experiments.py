@@ -88,4 +88,11 @@ def test_the_page_tells_claims_and_scores():
     assert "| `lstm` | 1,000 | 93.1% ± 1.3 (published 84.1%) | 93.1% ± 1.3 |" in rest
 
 
+def test_what_has_learnt_nothing_is_named():
+    gates = experiments.get("tree-order/gates")
+    layers = gates.cpu[0].layers
+    made = outcome(*(row(layer, (0.501, 0.5)) for layer in layers), experiment=gates.name)
+    assert "| `lstm` | 1,000 | 50.0% ± 0.6 (guessing 50.0%) |" in page([gates], {gates.name: made})
+
+
 LAYERS = experiments.get("tree-order/order").cpu[0].layers

@@ -38,6 +38,8 @@ def judged(experiment: Experiment, outcome: Outcome | None) -> list[JudgedClaim]
     return decided
 
 
+NEAR_GUESSING = 0.005
+"""A score this near to that of guessing says that nothing was learnt, and the table says so."""
 PAPERS = {
     "pr-lstm": "PR-LSTM (arXiv 2605.17108)",
     "ql-lstm": "QL-LSTM (arXiv 2512.06582)",
@@ -156,6 +158,8 @@ def _score(experiment: Experiment, row: Row | None) -> str:
     if row.diverged:
         count = len(row.seeds) + len(row.diverged)
         text = f"{text} (diverged: {len(row.diverged)} of {count} seeds)".strip()
+    if row.score and abs(row.score.mean - row.chance) < NEAR_GUESSING:
+        text += f" (guessing {wording.number(row.chance, row.measure)})"
     if row.trials:
         text += f" (best of {row.trials} settings)"
     published = experiment.published.get((row.task, row.layer))

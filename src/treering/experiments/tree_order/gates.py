@@ -12,8 +12,8 @@ from treering.experiments.tree_order.protocol import (
 )
 
 FORMS = {
-    "A nonlinear forget gate": "nonlinear-gate-lstm:gates=f",
-    "Nonlinear gates, all four,": "nonlinear-gate-lstm",
+    "A nonlinear forget gate improves": "nonlinear-gate-lstm:gates=f",
+    "Four nonlinear gates improve": "nonlinear-gate-lstm",
 }
 
 GATES = Experiment(
@@ -21,7 +21,7 @@ GATES = Experiment(
     title="Nonlinear gates",
     source=SOURCE,
     claims=tuple(
-        Claim(f"{what} improves an LSTM ({task})", "better", gains(task, layer, "lstm"))
+        Claim(f"{what} an LSTM ({task})", "better", gains(task, layer, "lstm"))
         for task in TASKS
         for what, layer in FORMS.items()
     ),
