@@ -170,6 +170,20 @@ def test_a_test_scored_by_size_is_estimated_by_its_beginning(call: Call):
 
 
 @pytest.mark.usefixtures("small")
+def test_json_is_all_there_is_on_standard_output(call: Call):
+    words = ["reproduce", "pr-lstm/regular", "--budget=paper", "--json"]
+    assert call(*words, "--estimate").json["pr-lstm/regular"] > 0
+    assert call(*words).json[0]["experiment"] == "pr-lstm/regular"
+
+
+@pytest.mark.usefixtures("data")
+def test_an_estimate_names_what_it_leaves_out(call: Call):
+    told = call("reproduce", "best/r8", "pr-lstm/time", "--estimate").out
+    assert "best/r8: about 0.0 s, and 21 runs of searches" in told
+    assert "pr-lstm/time: about 0.0 s, and measurements" in told
+
+
+@pytest.mark.usefixtures("small")
 def test_a_papers_name_means_all_its_experiments(call: Call, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(experiments, "names", lambda: ("pr-lstm/regular",))
     (told,) = call("reproduce", "pr-lstm", "--json").json

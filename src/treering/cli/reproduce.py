@@ -99,10 +99,7 @@ def reproduce_(
     chosen = _chosen(names)
     plans = [(experiment, _protocols(experiment, budget, run)) for experiment in chosen]
     if estimate or budget == "paper":
-        seconds = {e.name: estimate_seconds(plan, run) for e, plan in plans}
-        with standard_output() as out:
-            for name, expected in seconds.items():
-                out.print(f"{name}: about {wording.seconds(expected)}", markup=False)
+        _tell_estimates(plans, budget, run, alone=estimate)
         if estimate:
             return
     told = []
@@ -131,6 +128,29 @@ def reproduce_(
                 table.add_row(*(Text(cell) for cell in finding.cells))
             out.print(table)
             out.print(f"Report: {page}\n", markup=False, soft_wrap=True)
+
+
+def _tell_estimates(
+    plans: Sequence[tuple[Experiment, list[tuple[Grid, Protocol, list[LayerSpec]]]]],
+    budget: Budget,
+    run: RunOptions,
+    *,
+    alone: bool,
+) -> None:
+    """How long each experiment would take; as JSON where nothing else follows it."""
+    seconds = {e.name: estimate_seconds(plan, run) for e, plan in plans}
+    if run.json:
+        # What follows is one JSON document, before which nothing may stand.
+        if alone:
+            print_json(seconds)
+        return
+    with standard_output() as out:
+        for experiment, _ in plans:
+            expected = wording.seconds(seconds[experiment.name])
+            trials = sum(s.trials + s.seeds for s in experiment.searches_of(budget))
+            more = f", and {trials:,} runs of searches" if trials else ""
+            more += ", and measurements" if experiment.benches else ""
+            out.print(f"{experiment.name}: about {expected}{more}", markup=False)
 
 
 def _chosen(names: Sequence[str]) -> list[Experiment]:
@@ -269,6 +289,7 @@ def _list(as_json: bool) -> None:
         table.add_column(heading, overflow="fold")
     for experiment in found:
         runs = sum(len(grid.layers) * grid.seeds for grid in experiment.cpu)
+        runs += sum(search.trials + search.seeds for search in experiment.searches_of("cpu"))
         table.add_row(
             experiment.name, Text(experiment.title), str(len(experiment.claims)), f"{runs:,}"
         )
