@@ -162,6 +162,16 @@ def test_an_estimate_runs_nothing_and_knows_what_is_left(call: Call, folder: Pat
     assert estimated() == 0
 
 
+def test_an_estimate_makes_fewer_updates_than_a_warm_up(
+    call: Call, monkeypatch: pytest.MonkeyPatch, small: Experiment
+):
+    options = {**small.cpu[0].options, "steps": 40, "warmup_steps": 20}
+    warm = Grid("parity_check", ("rnn",), 1, options)
+    monkeypatch.setitem(experiments._EXPERIMENTS, small.name, replace(small, cpu=(warm,)))
+    outcome = call("reproduce", "pr-lstm/regular", "--estimate")
+    assert outcome.code == 0, outcome.err
+
+
 @pytest.mark.usefixtures("data")
 def test_a_test_scored_by_size_is_estimated_by_its_beginning(call: Call):
     outcome = call("reproduce", "pr-lstm/logic", "--budget=smoke", "--estimate")

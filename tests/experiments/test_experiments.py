@@ -75,9 +75,7 @@ def test_another_file_is_refused(tmp_path: Path, text: str):
 
 def test_the_page_tells_claims_and_scores():
     order = experiments.get("tree-order/order")
-    made = outcome(
-        *(row(layer, (0.93, 0.932), task=task) for task in ("r8", "fine-foods") for layer in LAYERS)
-    )
+    made = outcome(*(row(layer, (0.93, 0.932), task=task) for task in TASKS for layer in LAYERS))
     text = page([order, experiments.get("ql-lstm/alpha")], {order.name: made})
     screen, _, rest = text.partition("## tree-order/order")
     assert screen.count("\n") < 60
@@ -95,4 +93,5 @@ def test_what_has_learnt_nothing_is_named():
     assert "| `lstm` | 1,000 | 50.0% ± 0.6 (guessing 50.0%) |" in page([gates], {gates.name: made})
 
 
-LAYERS = experiments.get("tree-order/order").cpu[0].layers
+GRIDS = experiments.get("tree-order/order").cpu
+TASKS, LAYERS = [grid.task for grid in GRIDS], GRIDS[0].layers

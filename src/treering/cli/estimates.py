@@ -52,7 +52,7 @@ def _of_one(protocol: Protocol, spec: LayerSpec) -> float:
     steps = kind_of(model, task, settings, 0, torch.device(protocol.run.device)).steps
     tried = settings.model_copy(
         update={"steps": UPDATES, "epochs": None, "validation_every": None, "stop_at": None}
-        | {"select": "last"}
+        | {"select": "last", "warmup_steps": 0}
     )
     evaluations = _validations(settings, task, steps)
     if isinstance(task, GeneratedTask):

@@ -3,6 +3,7 @@
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 
     NamedTask = GeneratedTask | ListOpsTask | TextTask | TextStreamTask
 
-DATASETS = {"r8": presets.R8, "fine-foods": presets.FINE_FOODS, "imdb": presets.IMDB}
+DATASETS = {
+    "r8": presets.R8,
+    "fine-foods": presets.FINE_FOODS,
+    "fine-foods-binary": presets.FINE_FOODS,
+    "imdb": presets.IMDB,
+}
 EXPRESSIONS = ("listops",)
 WHOLE = {
     "sst": presets.SST,
@@ -131,7 +137,12 @@ def load(word: str, kind: TaskKind, options: TaskOptions) -> "NamedTask":
         "max_words": options.max_words,
         "min_tokens": options.min_tokens,
     }
-    loaders = {"r8": text.load_r8, "fine-foods": text.load_fine_foods, "imdb": text.load_imdb}
+    loaders = {
+        "r8": text.load_r8,
+        "fine-foods": text.load_fine_foods,
+        "fine-foods-binary": partial(text.load_fine_foods, binary=True),
+        "imdb": text.load_imdb,
+    }
     if word in loaders:
         if options.text or options.label or options.test:
             raise UserError(f"--text, --label and --test are for files; {word} has its own")

@@ -54,6 +54,19 @@ def test_found_on_disk(tmp_path: Path, cache: Path, monkeypatch, name: str, wher
     assert task.chance == 0.2
 
 
+def test_five_stars_or_fewer(cache: Path):
+    put(cache, table(*[row for row in ROWS if row[1].endswith(" good")]))
+    task = load_fine_foods(binary=True)
+    assert (task.name, task.labels) == ("fine-foods-binary", ("fewer", "five stars"))
+    sizes = [part.labels.bincount().tolist() for part in (task.train, task.validation, task.test)]
+    assert sizes == [[56, 14], [8, 2], [16, 4]]
+    numbers = [row.split()[1] for row in texts(task)]
+    stars = torch.cat([part.labels for part in (task.train, task.validation, task.test)]).tolist()
+    told = {number: star for number, star in zip(numbers, stars, strict=True) if number != "?"}
+    assert told == {number: int(int(number) % 5 == 4) for number in told}
+    assert len(told) > 50
+
+
 def test_equal_texts_count_once(cache: Path):
     # Copies differ in case and blanks; the first one's score counts.
     copies = [(f"x{i}", f"PRODUCT  {i} good", "5") for i in range(100)]

@@ -3,15 +3,22 @@
 from treering.experiments.abstract import Grid
 
 SOURCE = "arXiv 2509.00087"
-TASKS = ("r8", "fine-foods")
+FOODS = "fine-foods-binary"
+TASKS = ("r8", FOODS)
 SEEDS, PAPER_SEEDS = 5, 10
+FOODS_EPOCHS = 10
+"""Validation chooses the epoch and has always chosen one of the first five."""
 READING = (
     "32 tokens, embedding 100, hidden 50, learning rate 0.01, 50 epochs are the paper's; batch size"
     " 128, clipping at 1 and Adam are ours. Of the reviews 10,210 different ones are used, not the"
-    " 568,454 of the whole set."
+    " 568,454 of the whole set, in two classes, five stars or fewer: of five classes no layer of"
+    " these sizes learnt more than to answer five stars. On them the budget `cpu` ends after"
+    f" {FOODS_EPOCHS} epochs; validation chooses among all epochs everywhere."
 )
 
 
 def grids(layers: tuple[str, ...], seeds: int) -> tuple[Grid, ...]:
     """The layers on both data sets, with the paper's settings, which are the presets."""
-    return tuple(Grid(task, layers, seeds) for task in TASKS)
+    if seeds >= PAPER_SEEDS:
+        return tuple(Grid(task, layers, seeds) for task in TASKS)
+    return (Grid("r8", layers, seeds), Grid(FOODS, layers, seeds, {"epochs": FOODS_EPOCHS}))

@@ -13,6 +13,7 @@ from treering.tasks.text.files import Rows, read_rows
 FOLDER = "amazon_fine_foods"
 NAMES = ("reviews.csv", "Reviews.csv")
 SCORES = ("1", "2", "3", "4", "5")
+FEWER, BEST = "fewer", "five stars"
 
 
 def load_fine_foods(
@@ -20,6 +21,7 @@ def load_fine_foods(
     max_tokens: int = 32,
     max_words: int | None = None,
     min_tokens: int | None = None,
+    binary: bool = False,
     seed: int = 0,
 ) -> TextTask:
     """Amazon Fine Food Reviews as a task: the score from the first `max_tokens` words.
@@ -29,6 +31,8 @@ def load_fine_foods(
     validation and a fifth for testing, stratified by score and drawn by `seed`; scores of
     different splits do not compare. HTML line breaks become blanks. With `min_tokens`, a text of
     fewer words is repeated until it has so many.
+
+    binary: five stars, which three in five reviews have, or fewer.
 
     Looks for reviews.csv or Reviews.csv, plain or .gz, with columns Text and Score, in
     $TREERING_DATA/amazon_fine_foods, then in the user's cache folder. It is not downloaded: it has
@@ -42,11 +46,12 @@ def load_fine_foods(
             " Reviews.csv of Kaggle's data set snap/amazon-fine-food-reviews and put it at"
             f" {locate.cache_folder() / FOLDER / NAMES[0]}"
         )
-    train, validation, test = hold_out(
-        _distinct(read_rows(path, "Text", "Score")), (0.1, 0.2), seed
-    )
+    rows = _distinct(read_rows(path, "Text", "Score"))
+    if binary:
+        rows.labels[:] = [BEST if score == SCORES[-1] else FEWER for score in rows.labels]
+    train, validation, test = hold_out(rows, (0.1, 0.2), seed)
     return make_task(
-        "fine-foods",
+        "fine-foods-binary" if binary else "fine-foods",
         train,
         validation,
         test,
