@@ -154,6 +154,7 @@ def test_mistakes_in_a_file(
         ([*COLUMNS, "--test=none.csv"], ["none.csv", "no such file"]),
         ([*COLUMNS, "--test=reviews.csv"], ["nothing is left to train on"]),
         ([*COLUMNS, "--train-length=3"], ["--train-length", "reviews.csv, a data set"]),
+        ([*COLUMNS, "--curriculum=growing"], ["--curriculum", "leave it out"]),
         ([*COLUMNS, "--steps=3"], ["--steps or --epochs, not both"]),
         ([*COLUMNS, "--max-words=0"], ["--max-words", "whole number"]),
     ],

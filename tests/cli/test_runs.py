@@ -314,15 +314,25 @@ EVERYTHING = [
 ]
 
 
+def test_a_growing_curriculum_is_trained_and_recorded(call: Call) -> None:
+    records = []
+    for words in (["--curriculum=growing"], ["--curriculum=uniform"], []):
+        assert call("train", "parity_check", *FAST, *words).code == 0
+        records = find_records("runs")
+    # One that grows is a run of its own; uniform is what no word means.
+    assert sorted(r.settings["curriculum"]["kind"] for r in records) == ["growing", "uniform"]
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ["parity_check", *FAST],
         ["parity_check", "--steps=2", "--learning-rate=0.01", "--clip=0.3", *FAST[1:]],
+        ["parity_check", "--curriculum=growing", *FAST],
         ["reviews.csv", *COLUMNS, *FAST_TEXT],
         ["reviews.csv", *EVERYTHING],
     ],
-    ids=["defaults", "generated", "file", "everything"],
+    ids=["defaults", "generated", "curriculum", "file", "everything"],
 )
 def test_the_command_in_a_record_repeats_the_run(
     words: list[str], call: Call, folder: Path

@@ -36,7 +36,7 @@ WHOLE = {
 STREAMS = ("tinyshakespeare", "wikitext2")
 FILES = "the path of a CSV, TSV, JSONL or .txt file"
 
-_LENGTHS = ("train_length", "test_length", "test_every", "test_samples")
+_LENGTHS = ("train_length", "curriculum", "test_length", "test_every", "test_samples")
 
 
 @dataclass(frozen=True)

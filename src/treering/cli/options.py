@@ -144,6 +144,9 @@ class TrainingOptions:
     for a language model its bits per character or perplexity."""
     train_length: Annotated[Whole | None, _by_task("train_length")] = None
     """Longest sequence trained on."""
+    curriculum: Literal["uniform", "growing"] | None = None
+    """Which lengths an update draws: all with equal probability, as without it, or at first only
+    short ones, up to a limit that rises during the first half of training."""
     test_length: Annotated[Whole | None, _by_task("test_length")] = None
     """Longest sequence tested on; the shortest is one longer than trained on."""
     test_every: Annotated[Whole | None, _by_task("test_every")] = None

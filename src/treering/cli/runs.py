@@ -167,7 +167,7 @@ def _settings(task: "NamedTask", options: TrainingOptions) -> Settings:
     }
     return Settings(
         **common,
-        curriculum=Curriculum(task.shortest, longest),
+        curriculum=Curriculum(task.shortest, longest, kind=options.curriculum or "uniform"),
         evaluation=LengthGrid(**grid, batch=512),
         log_every=50,
     )
