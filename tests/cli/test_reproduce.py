@@ -4,11 +4,13 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from markupsafe import escape
 
 from treering import experiments
+from treering.cli import named_tasks
 from treering.cli.options import TaskOptions
 from treering.cli.reproduce import SMOKE
 from treering.experiments import Experiment, Grid, Outcome
@@ -89,6 +91,20 @@ def test_every_experiment_runs_in_smoke(name: str, call: Call, folder: Path):
     page = Path(told["report"]).read_text(encoding="utf-8")
     shown = escape(experiment.claims[0].text) if wanted else saved.measurements[0].name
     assert shown in page.replace("<wbr>", "")
+
+
+@pytest.mark.usefixtures("data")
+def test_a_data_set_is_loaded_once(call: Call, monkeypatch: pytest.MonkeyPatch):
+    loaded = []
+
+    def load(word: str, *rest: Any) -> Any:
+        loaded.append(word)
+        return named_tasks.load(word, *rest)
+
+    monkeypatch.setattr("treering.cli.runs.load", load)
+    outcome = call("reproduce", "best/r8", "tree-order/order", "--budget=smoke")
+    assert outcome.code == 0, outcome.err
+    assert loaded == ["r8", "fine-foods-binary"]
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ from treering.cli.options import (
     command_line,
 )
 from treering.cli.queue import run_all
-from treering.cli.runs import Protocol, folder_of, prepare, processor
+from treering.cli.runs import Loader, Protocol, folder_of, processor
 from treering.cli.search import searched
 from treering.cli.specs import LayerSpec
 from treering.cli.streams import plain_table, print_json, standard_output
@@ -97,14 +97,15 @@ def reproduce_(
         _list(run.json)
         return
     chosen = _chosen(names)
-    plans = [(experiment, _protocols(experiment, budget, run)) for experiment in chosen]
+    loader = Loader(run)
+    plans = [(experiment, _protocols(experiment, budget, loader)) for experiment in chosen]
     if estimate or budget == "paper":
         _tell_estimates(plans, budget, run, alone=estimate)
         if estimate:
             return
     told = []
     for experiment, plan in plans:
-        records, outcome = _run(experiment, budget, plan, run)
+        records, outcome = _run(experiment, budget, plan, loader, run)
         outcome.save(place(run.out, experiment.name, budget))
         if results is not None:
             outcome.save(place(results, experiment.name, budget))
@@ -163,26 +164,25 @@ def _chosen(names: Sequence[str]) -> list[Experiment]:
 
 
 def _protocols(
-    experiment: Experiment, budget: Budget, run: RunOptions
+    experiment: Experiment, budget: Budget, loader: Loader
 ) -> list[tuple[Grid, Protocol, list[LayerSpec]]]:
     """What will run, all of it checked before anything starts."""
-    tasks: dict[str, Protocol] = {}
-    plan = []
-    for grid in experiment.grids(budget):
-        # Grids of the same options share their task, which may be a large data set.
-        key = repr((grid.task, sorted(grid.options.items())))
-        if key not in tasks:
-            tasks[key] = _prepared(grid.task, grid.options, budget, run)
-        plan.append((grid, tasks[key], [LayerSpec.parse(layer) for layer in grid.layers]))
-    return plan
+    return [
+        (
+            grid,
+            _prepared(grid.task, grid.options, budget, loader),
+            [LayerSpec.parse(layer) for layer in grid.layers],
+        )
+        for grid in experiment.grids(budget)
+    ]
 
 
-def _prepared(task: str, options: Mapping[str, Any], budget: Budget, run: RunOptions) -> Protocol:
+def _prepared(task: str, options: Mapping[str, Any], budget: Budget, loader: Loader) -> Protocol:
     """The task with an experiment's options, or with those of `smoke` in their place."""
     if budget == "smoke":
         kept = {k: v for k, v in options.items() if k not in DURATION}
         options = {**kept, **_meaningful(SMOKE[kind_of(task)[0].name], kept)}
-    return prepare(task, *_grouped(options), run)
+    return loader.prepare(task, *_grouped(options))
 
 
 def _meaningful(smoke: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -210,6 +210,7 @@ def _run(
     experiment: Experiment,
     budget: Budget,
     plan: list[tuple[Grid, Protocol, list[LayerSpec]]],
+    loader: Loader,
     run: RunOptions,
 ) -> tuple[list[Record], Outcome]:
     records: list[Record] = []
@@ -227,7 +228,9 @@ def _run(
             }
             rows.append(Row.of(layer, grid.variant, mine, measures))
     for search in experiment.searches_of(budget):
-        protocol, spec = searched(search, lambda task, given: _prepared(task, given, budget, run))
+        protocol, spec = searched(
+            search, lambda task, given: _prepared(task, given, budget, loader)
+        )
         made = run_all(protocol, [spec], range(search.seeds), may_diverge=True)
         records += made
         rows.append(Row.of(search.name, search.variant, made, trials=search.trials))

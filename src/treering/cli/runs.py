@@ -89,11 +89,24 @@ def prepare(
     return _completed(word, task, given, run)
 
 
-def varied(protocol: Protocol, model: ModelOptions, training: TrainingOptions) -> Protocol:
-    """The same task, not loaded again, with other options of model and training."""
-    given = (protocol.given[0], model, training)
-    check_options(protocol.word, protocol.kind, given)
-    return _completed(protocol.word, protocol.task, given, protocol.run)
+class Loader:
+    """Prepares protocols that differ in options; what changes no task does not load one again."""
+
+    def __init__(self, run: RunOptions) -> None:
+        self._run = run
+        self._loaded: dict[tuple[str, TaskOptions], Protocol] = {}
+
+    def prepare(
+        self, word: str, task: TaskOptions, model: ModelOptions, training: TrainingOptions
+    ) -> Protocol:
+        """As the function of that name; UserError for whatever does not fit."""
+        if (word, task) not in self._loaded:
+            self._loaded[word, task] = prepare(word, task, model, training, self._run)
+            return self._loaded[word, task]
+        first = self._loaded[word, task]
+        given = (task, model, training)
+        check_options(word, first.kind, given)
+        return _completed(word, first.task, given, self._run)
 
 
 def _completed(

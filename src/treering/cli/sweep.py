@@ -24,7 +24,7 @@ from treering.cli.options import (
 )
 from treering.cli.queue import Run, run_many
 from treering.cli.ranking import Entry, ranked
-from treering.cli.runs import Protocol, prepare, varied
+from treering.cli.runs import Loader, Protocol
 from treering.cli.specs import parse_list
 from treering.cli.sweep_results import Shown, show
 from treering.report import wording
@@ -140,18 +140,16 @@ def _protocols(
     run: RunOptions,
 ) -> list[Protocol]:
     """One for each combination; a task is loaded once for all that do not change it."""
-    loaded: dict[TaskOptions, Protocol] = {}
-    protocols = []
-    for point in points:
-        of_task = replace(given[0], **point.group("task_options"))
-        model = replace(given[1], **point.group("model_options"))
-        training = replace(given[2], **point.group("training_options"))
-        if of_task in loaded:
-            protocols.append(varied(loaded[of_task], model, training))
-        else:
-            protocols.append(prepare(word, of_task, model, training, run))
-            loaded[of_task] = protocols[-1]
-    return protocols
+    loader = Loader(run)
+    return [
+        loader.prepare(
+            word,
+            replace(given[0], **point.group("task_options")),
+            replace(given[1], **point.group("model_options")),
+            replace(given[2], **point.group("training_options")),
+        )
+        for point in points
+    ]
 
 
 def _check_validation(protocols: Sequence[Protocol], axes: Sequence[Axis]) -> None:

