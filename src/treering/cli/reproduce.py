@@ -115,7 +115,7 @@ def reproduce_(
         if records:
             report.write_html(records, page, title=title, claims=findings)
         else:
-            benchmarks.write_html(outcome.measurements, page)
+            benchmarks.write_html(outcome.measurements, page, title, findings)
         told.append((experiment, outcome, findings, page))
     if run.json:
         print_json([_plain(*one) for one in told])

@@ -25,10 +25,12 @@ from treering.bench.record import (
 )
 from treering.records import write_atomically
 from treering.report import wording
+from treering.report.claims import CLAIM_HEADINGS, JudgedClaim
 from treering.report.document import swatch, template
 from treering.report.plots import _CARD, _QUIET, _SERIES, LETTERS, Plot, _svg
 from treering.report.styles import Style, styles
 
+TITLE = "treering bench"
 HEADINGS = ("row", "ratio", "target", "verdict", "quartiles", "ours", "peer")
 CROSSOVER_HEADINGS = ("curve", "beside", "crosses", "ratio at the ends", "lengths")
 GROWTH_HEADINGS = ("curve", "reaches", "time", "memory", "time exponent", "memory exponent")
@@ -46,17 +48,27 @@ class _Rate:
     reached: bool
 
 
-def write_html(measurements: Sequence[Measurement], path: str | os.PathLike[str]) -> Path:
+def write_html(
+    measurements: Sequence[Measurement],
+    path: str | os.PathLike[str],
+    title: str = TITLE,
+    claims: Sequence[JudgedClaim] = (),
+) -> Path:
     """Write the page of `render_html`, whole or not at all; return its path.
 
     Errors: UserError if the file cannot be written.
     """
-    write_atomically(path, render_html(measurements).encode())
+    write_atomically(path, render_html(measurements, title, claims).encode())
     return Path(path)
 
 
-def render_html(measurements: Sequence[Measurement], title: str = "treering bench") -> str:
-    """One HTML page that needs nothing else, from any measurements; also from none."""
+def render_html(
+    measurements: Sequence[Measurement], title: str = TITLE, claims: Sequence[JudgedClaim] = ()
+) -> str:
+    """One HTML page that needs nothing else, from any measurements; also from none.
+
+    Claims that the measurements decide come first.
+    """
     compared = sorted(
         (one for one in measurements if isinstance(one, Comparison)), key=lambda one: one.place
     )
@@ -67,6 +79,8 @@ def render_html(measurements: Sequence[Measurement], title: str = "treering benc
     return template("benchmarks.html").render(
         title=title,
         lead=_lead(measurements),
+        claims=claims,
+        claim_headings=CLAIM_HEADINGS,
         findings=_findings(compared),
         groups=[(name, list(rows)) for name, rows in groupby(compared, key=lambda c: c.group)],
         rates=_rates(compared),
