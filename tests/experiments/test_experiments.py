@@ -8,6 +8,7 @@ from treering import experiments
 from treering._errors import UserError
 from treering.experiments import Experiment, Outcome
 from treering.experiments.results import judged, page, place
+from treering.report import wording
 from treering.report.wording import NONE
 
 from .made_outcomes import of_grids, outcome, row
@@ -78,9 +79,16 @@ def test_the_page_tells_claims_and_scores():
     made = outcome(*(row(layer, (0.93, 0.932), task=task) for task in TASKS for layer in LAYERS))
     text = page([order, experiments.get("ql-lstm/alpha")], {order.name: made})
     screen, _, rest = text.partition("## tree-order/order")
-    assert screen.count("\n") < 60
-    counted = "1 reproduced, 1 not reproduced, 1 undecided"
-    assert f"| [Centre first](#tree-orderorder) | {counted} |  | cpu |" in screen
+    claims, _, questions = screen.partition("| open question |")
+    assert claims.count("\n") < 40
+    assert (
+        "| [An LSTM reaches 84.1% on R8](#tree-orderorder) | reproduced: 93.1% ± 1.3 | cpu |"
+        in claims
+    )
+    told = "not reproduced: r8; undecided: fine-foods-binary"
+    assert f"| [The tree order improves an LSTM](#tree-orderorder) | {told} | cpu |" in claims
+    question = "[A learned, bounded alpha is better than a constant](#ql-lstmalpha)"
+    assert f"| {question} | not run | {wording.NONE} |" in questions
     assert "| An LSTM reaches 84.1% on R8 | reproduced | 93.1% ± 1.3 | 84.1% |" in rest
     assert "Not run. `treering reproduce ql-lstm/alpha`" in rest
     assert "| `lstm` | 1,000 | 93.1% ± 1.3 (published 84.1%) | 93.1% ± 1.3 |" in rest

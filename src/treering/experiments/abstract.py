@@ -79,6 +79,13 @@ class Claim:
     published: str
     """The figure, or what is known of it, or OPEN."""
     judge: Callable[[Outcome], Finding]
+    where: str = ""
+    """What tells it from the experiment's other claims of the same text: the task, the length."""
+
+    @property
+    def told(self) -> str:
+        """The text with what tells it from others."""
+        return f"{self.text} ({self.where})" if self.where else self.text
 
 
 @dataclass(frozen=True)

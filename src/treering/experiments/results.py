@@ -1,11 +1,9 @@
 """From outcomes to what is told of them: the page of all claims, from the outcomes alone."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import get_args
 
-from treering.experiments.abstract import OPEN, Experiment, Verdict
+from treering.experiments.abstract import OPEN, Experiment
 from treering.experiments.outcome import Outcome, Row
 from treering.report import wording
 from treering.report.claims import CLAIM_HEADINGS, JudgedClaim
@@ -34,7 +32,7 @@ def judged(experiment: Experiment, outcome: Outcome | None) -> list[JudgedClaim]
                 verdict = "undecided"
             if claim.published == OPEN:
                 verdict = ANSWERS.get(verdict, verdict)
-        decided.append(JudgedClaim(claim.text, claim.published, ours, verdict))
+        decided.append(JudgedClaim(claim.told, claim.published, ours, verdict))
     return decided
 
 
@@ -47,6 +45,8 @@ PAPERS = {
     "best": "How far these layers get",
 }
 """First parts of experiments' names, in the order of the page."""
+HEADINGS = {True: ("claim", "verdict", "budget"), False: ("open question", "answer", "budget")}
+"""Of the first two tables: what was published, and what was not."""
 
 
 def page(experiments: Sequence[Experiment], outcomes: Mapping[str, Outcome]) -> str:
@@ -56,20 +56,13 @@ def page(experiments: Sequence[Experiment], outcomes: Mapping[str, Outcome]) -> 
         "",
         "<!-- made by docs/generate.py from results/claims -->",
         "",
-        "Which claims of the three founding papers hold here, experiment by experiment: the claims"
-        " themselves, with figures, are behind each link.",
+        "Which claims of the three founding papers hold here. Figures, scores and machine are"
+        " behind each link; below are the questions that the papers leave open, and ours.",
         "",
-        *_table(("experiment", "claims of the paper", "open questions", "budget")),
     ]
-    for paper, title in PAPERS.items():
-        lines.append(_line([f"**{title}**", "", "", ""]))
-        lines += [
-            _summary(experiment, outcomes.get(experiment.name))
-            for experiment in experiments
-            if experiment.name.startswith(f"{paper}/")
-        ]
+    for published, headings in HEADINGS.items():
+        lines += [*_table(headings), *_overview(experiments, outcomes, published=published), ""]
     lines += [
-        "",
         "Differences are seed by seed, in points of accuracy unless another unit is named, ± the"
         " half width of the 95% interval (Student's t). `reproduced` (of a question, `holds`): the"
         " interval excludes 0, or the threshold is met. `undecided`: the interval allows the claim"
@@ -85,25 +78,40 @@ def page(experiments: Sequence[Experiment], outcomes: Mapping[str, Outcome]) -> 
     return "\n".join(lines)
 
 
-def _summary(experiment: Experiment, outcome: Outcome | None) -> str:
-    """One experiment's line in the first table."""
-    claims = judged(experiment, outcome)
-    link = f"[{experiment.title}](#{experiment.name.replace('/', '')})"
-    return _line(
-        [
-            link,
-            _count([claim for claim in claims if claim.published != OPEN]),
-            _count([claim for claim in claims if claim.published == OPEN]),
-            outcome.budget if outcome else wording.NONE,
+def _overview(
+    experiments: Sequence[Experiment], outcomes: Mapping[str, Outcome], *, published: bool
+) -> Iterator[str]:
+    """One line for each text: what papers claim, or what nobody has answered."""
+    for paper, title in PAPERS.items():
+        lines = [
+            _summary(experiment, text, outcomes.get(experiment.name))
+            for experiment in experiments
+            if experiment.name.startswith(f"{paper}/")
+            for text in dict.fromkeys(
+                c.text for c in experiment.claims if (c.published != OPEN) == published
+            )
         ]
+        if lines:
+            yield _line([f"**{title}**", "", ""])
+            yield from lines
+
+
+def _summary(experiment: Experiment, text: str, outcome: Outcome | None) -> str:
+    """The claims of one text in one line: `not reproduced: r8; undecided: fine-foods`."""
+    found = [
+        (claim.where, finding)
+        for claim, finding in zip(experiment.claims, judged(experiment, outcome), strict=True)
+        if claim.text == text
+    ]
+    places: dict[str, list[str]] = {}
+    for where, finding in found:
+        places.setdefault(finding.verdict, []).append(where if len(found) > 1 else finding.ours)
+    told = "; ".join(
+        f"{verdict}: {', '.join(where)}" if verdict != "not run" or len(places) > 1 else verdict
+        for verdict, where in places.items()
     )
-
-
-def _count(claims: Sequence[JudgedClaim]) -> str:
-    """`2 reproduced, 1 undecided`; empty for no claims."""
-    counts = Counter(claim.verdict for claim in claims)
-    words = (*get_args(Verdict), *ANSWERS.values())
-    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in words if counts[verdict])
+    anchor = experiment.name.replace("/", "")
+    return _line([f"[{text}](#{anchor})", told, outcome.budget if outcome else wording.NONE])
 
 
 def _details(experiment: Experiment, outcome: Outcome | None) -> Iterator[str]:

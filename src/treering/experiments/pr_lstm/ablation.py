@@ -33,17 +33,19 @@ ABLATION = Experiment(
     claims=(
         *(
             Claim(
-                f"One refinement is better than none ({task})",
+                "One refinement is better than none",
                 "better on average",
                 gains(task, "pr-lstm", "pr-lstm:refinements=0"),
+                where=task,
             )
             for task in ("modular_arithmetic", "cycle_navigation")
         ),
         *(
             Claim(
-                f"Gated merges are better than relu merges ({task})",
+                "Gated merges are better than relu merges",
                 "better on average",
                 gains(task, "pr-lstm", "pr-rnn:refinements=1"),
+                where=task,
             )
             for task in ("modular_arithmetic", "cycle_navigation")
         ),

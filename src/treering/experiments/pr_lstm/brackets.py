@@ -21,17 +21,19 @@ BRACKETS = Experiment(
     claims=(
         *(
             Claim(
-                f"The balanced tree is better than the same merge from left to right ({task})",
+                "The balanced tree is better than the same merge from left to right",
                 OPEN,
                 gains(task, "pr-lstm", LEFT),
+                where=task,
             )
             for task in REGULAR_TASKS
         ),
         *(
             Claim(
-                f"The gated merge is better than a sum with a refinement after it ({task})",
+                "The gated merge is better than a sum with a refinement after it",
                 OPEN,
                 gains(task, "pr-lstm", "pr-lstm:merging=sum:refinements=1"),
+                where=task,
             )
             for task in REGULAR_TASKS
         ),

@@ -14,7 +14,9 @@ GENERALISE = Experiment(
     title="Associativity and drawn brackets",
     source="our addition",
     claims=tuple(
-        Claim(f"{what} improves PR-LSTM at 41..500 ({task})", OPEN, gains(task, layer, "pr-lstm"))
+        Claim(
+            f"{what} improves PR-LSTM at 41..500", OPEN, gains(task, layer, "pr-lstm"), where=task
+        )
         for task in TASKS
         for what, layer in (
             ("An associativity penalty", ASSOCIATIVE),

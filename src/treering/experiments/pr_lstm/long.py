@@ -16,15 +16,16 @@ LONG = Experiment(
     claims=(
         *(
             Claim(
-                f"{layer} is over 99% at length 9,997 ({task})",
+                f"{layer} is over 99% at length 9,997",
                 OPEN,
                 reaches_at(task, layer, 9_997, 0.99),
+                where=task,
             )
             for task in TASKS
             for layer in LAYERS
         ),
         *(
-            Claim(f"PR-LSTM holds better than an LSTM ({task})", OPEN, gains(task, *LAYERS))
+            Claim("PR-LSTM holds better than an LSTM", OPEN, gains(task, *LAYERS), where=task)
             for task in TASKS
         ),
     ),

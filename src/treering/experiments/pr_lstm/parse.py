@@ -18,9 +18,10 @@ PARSE = Experiment(
         *(Claim(text, OPEN, gains(task, GIVEN, "pr-lstm")) for task, text in TREES.items()),
         *(
             Claim(
-                f"Merging along the tree of the data is better than an LSTM ({task})",
+                "Merging along the tree of the data is better than an LSTM",
                 OPEN,
                 gains(task, GIVEN, "lstm"),
+                where=task,
             )
             for task in TREES
         ),

@@ -25,25 +25,28 @@ PROBES = Experiment(
     claims=(
         *(
             Claim(
-                f"The automaton's state can be read from PR-LSTM's, at lengths 41..80 ({task})",
+                "The automaton's state can be read from PR-LSTM's, at lengths 41..80",
                 OPEN,
                 measures_at_least(task, "pr-lstm", _probe(task), 0.99),
+                where=task,
             )
             for task in TARGETS
         ),
         *(
             Claim(
-                f"It can be read better than from an LSTM's ({task})",
+                "It can be read better than from an LSTM's",
                 OPEN,
                 measures_more(task, "pr-lstm", "lstm", _probe(task)),
+                where=task,
             )
             for task in TARGETS
         ),
         *(
             Claim(
-                f"PR-LSTM's states are like an LSTM's: CKA of at least 0.9 ({task})",
+                "PR-LSTM's states are like an LSTM's: CKA of at least 0.9",
                 OPEN,
                 measures_at_least(task, "pr-lstm", CKA, 0.9),
+                where=task,
             )
             for task in TARGETS
         ),

@@ -4,28 +4,30 @@ from treering.experiments.abstract import Claim, Experiment
 from treering.experiments.judging import crosses, grows_more_slowly
 from treering.experiments.pr_lstm.protocol import SOURCE
 
+MODES = (("infer", "inference"), ("train", "a training step"))
+
 TIME = Experiment(
     name="pr-lstm/time",
     title="Time and memory against length",
     source=f"{SOURCE}, inference time against length",
     claims=(
-        Claim(
-            "Inference takes no longer than an LSTM's on long sequences",
-            "faster",
-            crosses("nn.LSTM", "infer"),
-        ),
-        Claim(
-            "A training step takes no longer than an LSTM's on long sequences",
-            "faster",
-            crosses("nn.LSTM", "train"),
+        *(
+            Claim(
+                "PR-LSTM takes no longer than an LSTM on long sequences",
+                "faster",
+                crosses("nn.LSTM", mode),
+                where=what,
+            )
+            for mode, what in MODES
         ),
         *(
             Claim(
-                f"Time and memory {what} grow more slowly with length than a transformer's",
+                "PR-LSTM's time and memory grow more slowly with length than a transformer's",
                 "avoids the square",
                 grows_more_slowly("pr-lstm", "transformer", mode),
+                where=what,
             )
-            for mode, what in (("infer", "of inference"), ("train", "of a training step"))
+            for mode, what in MODES
         ),
     ),
     cpu=(),

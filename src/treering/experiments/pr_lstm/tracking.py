@@ -23,12 +23,17 @@ TRACKING = Experiment(
     claims=(
         *(
             Claim(
-                f"PR-LSTM tracks the state at 41..120 ({task})", OPEN, reaches(task, "pr-lstm", 0.9)
+                "PR-LSTM tracks the state at 41..120",
+                OPEN,
+                reaches(task, "pr-lstm", 0.9),
+                where=task,
             )
             for task in ("streaming_parity", *GROUPS)
         ),
         *(
-            Claim(f"PR-LSTM is better than an LSTM ({task})", OPEN, gains(task, "pr-lstm", "lstm"))
+            Claim(
+                "PR-LSTM is better than an LSTM", OPEN, gains(task, "pr-lstm", "lstm"), where=task
+            )
             for task in TASKS
         ),
     ),

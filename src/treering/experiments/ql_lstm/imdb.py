@@ -26,9 +26,10 @@ IMDB = Experiment(
         ),
         *(
             Claim(
-                f"{what} is competitive: less than a point below {name}",
+                f"{what} is competitive: less than a point below others",
                 "competitive",
                 keeps_up("imdb", layer, other, ONE_POINT),
+                where=name,
             )
             for layer, what in (("ql-lstm", "QL-LSTM"), (BOUNDED, "QL-LSTM in its bounded form"))
             for other, name in (("lstm", "LSTM"), ("gru", "GRU"), (BIDIRECTIONAL, "BiLSTM"))

@@ -26,9 +26,10 @@ EXTENDED = Experiment(
     source=SOURCE,
     claims=tuple(
         Claim(
-            f"{what} is better than an LSTM on documents of {length} tokens",
+            f"{what} is better than an LSTM on lengthened documents",
             "stable at length",
             gains("imdb", layer, "lstm", variant=f"{length} tokens"),
+            where=f"{length} tokens",
         )
         for layer, what in (("ql-lstm", "QL-LSTM"), (BOUNDED, "QL-LSTM in its bounded form"))
         for length in LENGTHS

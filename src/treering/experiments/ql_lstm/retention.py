@@ -24,7 +24,7 @@ RETENTION = Experiment(
             measures_more("imdb", BOUNDED, "lstm", REACH),
         ),
         Claim(
-            "It is the additive skip that does it",
+            "It is the additive skip that lets more of the gradient through",
             "better flow",
             measures_more("imdb", BOUNDED, PSUG, REACH),
         ),

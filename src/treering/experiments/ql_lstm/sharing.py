@@ -13,7 +13,7 @@ SHARING = Experiment(
     title="Unified gates in GRU and RNN",
     source=f"{SOURCE}, future work",
     claims=tuple(
-        Claim(f"{layer} is less than a point below {base} ({task})", OPEN, judge)
+        Claim(f"{layer} is less than a point below {base}", OPEN, judge, where=task)
         for task in TASKS
         for layer, base in PAIRS.items()
         for judge in [keeps_up(task, layer, base, 0.01)]

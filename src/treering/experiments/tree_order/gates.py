@@ -21,7 +21,7 @@ GATES = Experiment(
     title="Nonlinear gates",
     source=SOURCE,
     claims=tuple(
-        Claim(f"{what} an LSTM ({task})", "better", gains(task, layer, "lstm"))
+        Claim(f"{what} an LSTM", "better", gains(task, layer, "lstm"), where=task)
         for task in TASKS
         for what, layer in FORMS.items()
     ),

@@ -25,9 +25,10 @@ LONGER = Experiment(
     source=f"{SOURCE}, its open question 3",
     claims=tuple(
         Claim(
-            f"The tree order improves an LSTM on whole documents ({task})",
+            "The tree order improves an LSTM on whole documents",
             OPEN,
             gains(task, "lstm+tree-order", "lstm"),
+            where=task,
         )
         for task in ("imdb", "r8")
     ),

@@ -24,18 +24,20 @@ PENALTIES = Experiment(
     claims=(
         *(
             Claim(
-                f"An L{p:g} penalty on all eight matrices improves an LSTM ({task})",
+                "An Lp penalty on all eight matrices improves an LSTM",
                 "better",
                 gains(task, layer, "lstm"),
+                where=f"p = {p:g}, {task}",
             )
             for task in TASKS
             for p, layer in zip(EXPONENTS, ALL, strict=True)
         ),
         *(
             Claim(
-                f"Weights and exponents learned with the loss improve an LSTM ({task})",
+                "Weights and exponents learned with the loss improve an LSTM",
                 "better",
                 gains(task, LEARNED, "lstm"),
+                where=task,
             )
             for task in TASKS
         ),

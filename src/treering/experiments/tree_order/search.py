@@ -51,9 +51,10 @@ SEARCH = Experiment(
     source=SOURCE,
     claims=tuple(
         Claim(
-            f"Weights and exponents searched improve an LSTM searched as long ({task})",
+            "Weights and exponents searched improve an LSTM searched as long",
             "better",
             gains(task, PENALISED, PLAIN),
+            where=task,
         )
         for task in TASKS
     ),
