@@ -8,7 +8,6 @@ from treering import experiments
 from treering._errors import UserError
 from treering.experiments import Experiment, Outcome
 from treering.experiments.results import judged, page, place
-from treering.report import wording
 from treering.report.wording import NONE
 
 from .made_outcomes import of_grids, outcome, row
@@ -88,7 +87,7 @@ def test_the_page_tells_claims_and_scores():
     told = "not reproduced: r8; undecided: fine-foods-binary"
     assert f"| [The tree order improves an LSTM](#tree-orderorder) | {told} | cpu |" in claims
     question = "[A learned, bounded alpha is better than a constant](#ql-lstmalpha)"
-    assert f"| {question} | not run | {wording.NONE} |" in questions
+    assert f"| {question} | not run | {NONE} |" in questions
     assert "| An LSTM reaches 84.1% on R8 | reproduced | 93.1% ± 1.3 | 84.1% |" in rest
     assert "Not run. `treering reproduce ql-lstm/alpha`" in rest
     assert "| `lstm` | 1,000 | 93.1% ± 1.3 (published 84.1%) | 93.1% ± 1.3 |" in rest

@@ -4,13 +4,12 @@ from treering.experiments.abstract import OPEN, Claim, Experiment, over
 from treering.experiments.judging import measures_at_least, measures_more
 from treering.experiments.measures import alike, probed_beyond
 from treering.experiments.pr_lstm.protocol import PAPER, PAPER_SEEDS, SOURCE
-from treering.experiments.pr_lstm.regular import CPU
+from treering.experiments.pr_lstm.regular import LAYERS, cpu
 
 TARGETS = {
     "parity_check": "parity of the ones so far",
     "cycle_navigation": "place reached so far",
 }
-LAYERS = ("pr-lstm", "lstm")
 CKA = "linear CKA with the LSTM of the same seed"
 
 
@@ -51,7 +50,7 @@ PROBES = Experiment(
             for task in TARGETS
         ),
     ),
-    cpu=tuple(over(TARGETS, LAYERS, 3, **CPU)),
+    cpu=tuple(cpu(task, 5) for task in TARGETS),
     paper=tuple(over(TARGETS, LAYERS, PAPER_SEEDS, **PAPER)),
     measures={**{_probe(task): probed_beyond(what) for task, what in TARGETS.items()}}
     | {CKA: alike("lstm")},
