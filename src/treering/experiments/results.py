@@ -57,10 +57,12 @@ def page(experiments: Sequence[Experiment], outcomes: Mapping[str, Outcome]) -> 
         "<!-- made by docs/generate.py from results/claims -->",
         "",
         "Which claims of the three founding papers hold here. Figures, scores and machine are"
-        " behind each link; below are the questions that the papers leave open, and ours.",
+        " behind each link; what the papers leave open, and what we ask, is below.",
         "",
     ]
     for published, headings in HEADINGS.items():
+        if not published:
+            lines += ["## Open questions", ""]
         lines += [*_table(headings), *_overview(experiments, outcomes, published=published), ""]
     lines += [
         "Differences are seed by seed, in points of accuracy unless another unit is named, ± the"

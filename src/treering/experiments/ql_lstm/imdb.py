@@ -31,7 +31,7 @@ IMDB = Experiment(
                 keeps_up("imdb", layer, other, ONE_POINT),
                 where=name,
             )
-            for layer, what in (("ql-lstm", "QL-LSTM"), (BOUNDED, "QL-LSTM in its bounded form"))
+            for layer, what in (("ql-lstm", "QL-LSTM"), (BOUNDED, "Bounded QL-LSTM"))
             for other, name in (("lstm", "LSTM"), ("gru", "GRU"), (BIDIRECTIONAL, "BiLSTM"))
         ),
         Claim(

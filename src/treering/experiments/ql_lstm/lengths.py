@@ -31,7 +31,7 @@ EXTENDED = Experiment(
             gains("imdb", layer, "lstm", variant=f"{length} tokens"),
             where=f"{length} tokens",
         )
-        for layer, what in (("ql-lstm", "QL-LSTM"), (BOUNDED, "QL-LSTM in its bounded form"))
+        for layer, what in (("ql-lstm", "QL-LSTM"), (BOUNDED, "Bounded QL-LSTM"))
         for length in LENGTHS
     ),
     cpu=_grids(2, LENGTHS, epochs=1),
