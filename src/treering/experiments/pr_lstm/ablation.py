@@ -19,6 +19,7 @@ CPU = {
     "learning_rate": 3e-3,
     "learning_rate_schedule": "cosine",
     "warmup_steps": 500,
+    "curriculum": "growing",
     "test_every": 51,
     "test_samples": 256,
 }
