@@ -93,6 +93,20 @@ def test_the_page_tells_claims_and_scores():
     assert "| `lstm` | 1,000 | 93.1% ± 1.3 (published 84.1%) | 93.1% ± 1.3 |" in rest
 
 
+def test_what_inspections_found_is_told_layer_by_layer():
+    retention = experiments.get("ql-lstm/retention")
+    (name, other) = retention.measures
+    lstm, gru = (row(layer, (0.8, 0.82), task="imdb") for layer in ("lstm", "gru"))
+    looked_into = lstm.model_copy(update={"measures": {name: [-0.25, -0.75], other: [1.5, None]}})
+    made = outcome(looked_into, gru, experiment=retention.name)
+    text = page([retention], {retention.name: made})
+    assert "| measured | task | `lstm` | `gru` |" in text
+    assert f"| {name} | imdb | \N{MINUS SIGN}0.5 ± 3.2 | {NONE} |" in text
+    assert f"| {other} | imdb | 1.5 | {NONE} |" in text
+    bare = page([retention], {retention.name: outcome(lstm, gru, experiment=retention.name)})
+    assert "measured |" not in bare
+
+
 def test_what_has_learnt_nothing_is_named():
     gates = experiments.get("tree-order/gates")
     layers = gates.cpu[0].layers

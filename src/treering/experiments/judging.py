@@ -169,10 +169,11 @@ def measures_more(task: str, layer: str, over: str, measure: str, variant: str =
         if ours is None or theirs is None or difference is None:
             return NOT_RUN
         values, others = (_present(row.measured(measure)) for row in (ours, theirs))
-        text = f"{values.mean:.3g} against {others.mean:.3g}"
+        text = f"{wording.figure(values.mean)} against {wording.figure(others.mean)}"
         if difference.half_width is None:
             return Finding("undecided", f"{text}, one seed")
-        text += f"; difference {difference.mean:+.3g} ± {difference.half_width:.2g}"
+        sign = "+" if difference.mean > 0 else ""
+        text += f"; difference {sign}{wording.figure_with_interval(difference)}"
         if not difference.excludes_zero:
             return Finding("undecided", text)
         return Finding("reproduced" if difference.mean > 0 else "not reproduced", text)
@@ -189,8 +190,8 @@ def measures_at_least(task: str, layer: str, measure: str, least: float) -> Judg
         if not found:
             return NOT_RUN
         value = estimate(found)
-        text = f"{value.mean:.3g}" + (f" ± {value.half_width:.2g}" if value.half_width else "")
-        return Finding("reproduced" if value.mean >= least else "not reproduced", text)
+        verdict = "reproduced" if value.mean >= least else "not reproduced"
+        return Finding(verdict, wording.figure_with_interval(value))
 
     return judge
 

@@ -7,6 +7,7 @@ from treering.experiments.abstract import OPEN, Experiment
 from treering.experiments.outcome import Outcome, Row
 from treering.report import wording
 from treering.report.claims import CLAIM_HEADINGS, JudgedClaim
+from treering.report.statistics import estimate
 
 UNDECIDING = "smoke"
 """The budget that only shows that everything runs."""
@@ -155,6 +156,26 @@ def _details(experiment: Experiment, outcome: Outcome | None) -> Iterator[str]:
             cells = (_score(experiment, outcome.find(task, layer, variant)) for layer in layers)
             yield _line([_title(task, variant), *cells])
     yield ""
+    yield from _measured(outcome)
+
+
+def _measured(outcome: Outcome) -> Iterator[str]:
+    """What inspections of the runs found, layer by layer; nothing where none were made."""
+    names = dict.fromkeys(name for row in outcome.rows for name in row.measures)
+    if not names:
+        return
+    layers = dict.fromkeys(row.layer for row in outcome.rows)
+    yield from _table(("measured", "task", *(f"`{layer}`" for layer in layers)))
+    for name in names:
+        for task in dict.fromkeys(row.task for row in outcome.rows if name in row.measures):
+            found = [outcome.find(task, layer) for layer in layers]
+            cells = (row.measured(name) if row else [] for row in found)
+            yield _line([name, task, *(_mean([v for v in c if v is not None]) for c in cells)])
+    yield ""
+
+
+def _mean(values: Sequence[float]) -> str:
+    return wording.figure_with_interval(estimate(values)) if values else wording.NONE
 
 
 def _title(task: str, variant: str) -> str:

@@ -55,6 +55,18 @@ def half_width(value: float, metric: Metric) -> str:
     return f"{size:,.{metric.decimals}f}"
 
 
+def figure(value: float) -> str:
+    """A number of no unit, to three digits: `0.557`, `−3.62`."""
+    text = f"{abs(value):.3g}"
+    return f"{MINUS}{text}" if value < 0 and text != "0" else text
+
+
+def figure_with_interval(value: Estimate) -> str:
+    """`0.557 ± 0.43`; without an interval for a single seed."""
+    text = figure(value.mean)
+    return text if value.half_width is None else f"{text} ± {value.half_width:.2g}"
+
+
 def signed(value: float, metric: Metric) -> str:
     """A difference in the metric's unit, always with its sign: `+1.3`, `−0.4`, `0.0`."""
     text = f"{abs(metric.scale * value):,.{metric.decimals}f}"
