@@ -3,11 +3,10 @@
 from treering.experiments.abstract import OPEN, Claim, Experiment, over
 from treering.experiments.judging import gains, reaches_at
 from treering.experiments.pr_lstm.protocol import PAPER, PAPER_SEEDS
+from treering.experiments.pr_lstm.regular import LAYERS, cpu
 
 TASKS = ("parity_check", "even_pairs", "cycle_navigation")
-LAYERS = ("pr-lstm", "lstm")
 LENGTHS = {"test_length": 10_000, "test_every": 2_489}
-CPU = {"hidden_size": 64, "steps": 4_000, "learning_rate": 3e-3, "test_samples": 64}
 
 LONG = Experiment(
     name="pr-lstm/long",
@@ -29,6 +28,6 @@ LONG = Experiment(
             for task in TASKS
         ),
     ),
-    cpu=tuple(over(TASKS, LAYERS, 3, **CPU, **LENGTHS)),
+    cpu=tuple(cpu(task, 3, test_samples=64, **LENGTHS) for task in TASKS),
     paper=tuple(over(TASKS, LAYERS, PAPER_SEEDS, **{**PAPER, **LENGTHS})),
 )

@@ -14,8 +14,10 @@ STEPS = {
 """Products before sums make a span's state far richer than a place on a ring, or a bit."""
 
 
-def cpu(task: str, seeds: int) -> Grid:
+def cpu(task: str, seeds: int, **tested: Option) -> Grid:
     """Both layers on one of the tasks, as two cores have time for.
+
+    tested: lengths of the test in place of 41..500.
 
     Short lengths first: on modular arithmetic 5,000 updates then reach what 7,000 of all lengths
     at once do.
@@ -27,6 +29,7 @@ def cpu(task: str, seeds: int) -> Grid:
         "learning_rate_schedule": "cosine",
         "warmup_steps": 500,
         "curriculum": "growing",
+        **tested,
     }
     return Grid(task, LAYERS, seeds, options)
 
