@@ -86,6 +86,12 @@ def test_the_page_tells_claims_and_scores():
     )
     told = "not reproduced: r8; undecided: fine-foods-binary"
     assert f"| [The tree order improves an LSTM](#tree-orderorder) | {told} | cpu |" in claims
+    same = outcome(
+        *(row(layer, (0.93, 0.932), task=task) for task in TASKS for layer in gates.cpu[0].layers),
+        experiment=gates.name,
+    )
+    told = "[Four nonlinear gates improve an LSTM](#tree-ordergates) | undecided (both) |"
+    assert told in page([gates], {gates.name: same})
     question = "[A learned, bounded alpha is better than a constant](#ql-lstmalpha)"
     assert f"| {question} | not run | {NONE} |" in questions
     assert "| An LSTM reaches 84.1% on R8 | reproduced | 93.1% ± 1.3 | 84.1% |" in rest

@@ -109,10 +109,11 @@ def _summary(experiment: Experiment, text: str, outcome: Outcome | None) -> str:
     places: dict[str, list[str]] = {}
     for where, finding in found:
         places.setdefault(finding.verdict, []).append(where if len(found) > 1 else finding.ours)
-    told = "; ".join(
-        f"{verdict}: {', '.join(where)}" if verdict != "not run" or len(places) > 1 else verdict
-        for verdict, where in places.items()
-    )
+    told = "; ".join(f"{verdict}: {', '.join(where)}" for verdict, where in places.items())
+    if list(places) == ["not run"]:
+        told = "not run"
+    elif len(places) == 1 and len(found) > 1:
+        told = f"{found[0][1].verdict} ({'both' if len(found) == 2 else f'all {len(found)}'})"
     anchor = experiment.name.replace("/", "")
     return _line([f"[{text}](#{anchor})", told, outcome.budget if outcome else wording.NONE])
 

@@ -27,7 +27,7 @@ PENALTIES = Experiment(
                 "An Lp penalty on all eight matrices improves an LSTM",
                 "better",
                 gains(task, layer, "lstm"),
-                where=f"p = {p:g}, {task}",
+                where=f"{task} with p = {p:g}",
             )
             for task in TASKS
             for p, layer in zip(EXPONENTS, ALL, strict=True)
