@@ -1,6 +1,6 @@
 """Centre first: is an LSTM better when it reads the middle of a text first?"""
 
-from treering.experiments.abstract import Claim, Experiment
+from treering.experiments.abstract import OPEN, Claim, Experiment
 from treering.experiments.judging import gains, reaches
 from treering.experiments.tree_order.protocol import (
     PAPER_SEEDS,
@@ -27,6 +27,10 @@ ORDER = Experiment(
                 gains(task, ORDERED, "lstm", published=0.009 if task == "r8" else None),
                 where=task,
             )
+            for task in TASKS
+        ),
+        *(
+            Claim("PR-LSTM is better than an LSTM", OPEN, gains(task, "pr-lstm", "lstm"), task)
             for task in TASKS
         ),
     ),
