@@ -32,7 +32,10 @@ TRACKING = Experiment(
         ),
         *(
             Claim(
-                "PR-LSTM is better than an LSTM", OPEN, gains(task, "pr-lstm", "lstm"), where=task
+                "PR-LSTM is better than an LSTM at tracking and recall",
+                OPEN,
+                gains(task, "pr-lstm", "lstm"),
+                where=task,
             )
             for task in TASKS
         ),

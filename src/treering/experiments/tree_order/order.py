@@ -30,7 +30,12 @@ ORDER = Experiment(
             for task in TASKS
         ),
         *(
-            Claim("PR-LSTM is better than an LSTM", OPEN, gains(task, "pr-lstm", "lstm"), task)
+            Claim(
+                "PR-LSTM is better than an LSTM on short texts",
+                OPEN,
+                gains(task, "pr-lstm", "lstm"),
+                task,
+            )
             for task in TASKS
         ),
     ),
