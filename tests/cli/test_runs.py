@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from treering.cli import progress
 from treering.records import Record, find_records
+from treering.training import Curriculum
 
 from .conftest import COLUMNS, FAST, FAST_TEXT, Call, assert_mistake, reviews, write_reviews
 
@@ -320,7 +321,8 @@ def test_a_growing_curriculum_is_trained_and_recorded(call: Call) -> None:
         assert call("train", "parity_check", *FAST, *words).code == 0
         records = find_records("runs")
     # One that grows is a run of its own; uniform is what no word means.
-    assert sorted(r.settings["curriculum"]["kind"] for r in records) == ["growing", "uniform"]
+    found = [Curriculum.model_validate(record.settings["curriculum"]).kind for record in records]
+    assert sorted(found) == ["growing", "uniform"]
 
 
 @pytest.mark.parametrize(
