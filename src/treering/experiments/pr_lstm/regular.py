@@ -9,7 +9,7 @@ STEPS = {
     "even_pairs": 4_000,
     "parity_check": 4_000,
     "cycle_navigation": 20_000,
-    "modular_arithmetic": 80_000,
+    "modular_arithmetic": 150_000,
 }
 """Products before sums make a span's state far richer than a place on a ring, or a bit."""
 
@@ -19,8 +19,8 @@ def cpu(task: str, seeds: int, **tested: Option) -> Grid:
 
     tested: lengths of the test in place of 41..500.
 
-    Short lengths first: on modular arithmetic 5,000 updates then reach what 7,000 of all lengths
-    at once do.
+    Short lengths first where few updates do. Not on modular arithmetic, which needs all of them at
+    the longest: how it goes on beyond them follows its training loss.
     """
     options: dict[str, Option] = {
         "hidden_size": 128,
@@ -28,7 +28,7 @@ def cpu(task: str, seeds: int, **tested: Option) -> Grid:
         "learning_rate": 3e-3,
         "learning_rate_schedule": "cosine",
         "warmup_steps": 500,
-        "curriculum": "growing",
+        "curriculum": "uniform" if task == "modular_arithmetic" else "growing",
         **tested,
     }
     return Grid(task, LAYERS, seeds, options)
