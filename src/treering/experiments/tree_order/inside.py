@@ -25,7 +25,7 @@ INSIDE = Experiment(
     title="Gradients by position, and gates",
     source=SOURCE,
     claims=tuple(
-        Claim(f"{what}", published, measures_more(task, layer, "lstm", measure), where=task)
+        Claim(what, published, measures_more(task, layer, "lstm", measure), where=task)
         for task in TASKS
         for what, published, layer, measure in (
             (

@@ -21,7 +21,7 @@ TOGETHER = Experiment(
     title="All three together, and in both directions",
     source=f"{SOURCE}, its open questions 1 and 2",
     claims=tuple(
-        Claim(f"{what}", OPEN, gains(task, layer, base), where=task)
+        Claim(what, OPEN, gains(task, layer, base), where=task)
         for task in TASKS
         for what, layer, base in (
             ("The tree order improves a bidirectional LSTM", BOTH_ORDERED, BOTH_WAYS),
