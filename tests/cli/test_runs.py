@@ -309,6 +309,7 @@ EVERYTHING = [
     "--learning-rate-schedule=cosine",
     "--warmup-steps=2",
     "--weight-decay=0.01",
+    "--precision=bfloat16",
     "--clip=0.5",
     "--threads=1",
     "--device=cpu:0",
@@ -323,6 +324,19 @@ def test_a_growing_curriculum_is_trained_and_recorded(call: Call) -> None:
     # One that grows is a run of its own; uniform is what no word means.
     found = [Curriculum.model_validate(record.settings["curriculum"]).kind for record in records]
     assert sorted(found) == ["growing", "uniform"]
+
+
+def test_low_precision_is_trained_and_recorded_with_what_runs_under_it(call: Call) -> None:
+    for precision in ("bfloat16", "float32"):
+        words = [*FAST, "--layer=lstm", f"--precision={precision}"]
+        assert call("train", "parity_check", *words).code == 0
+    records = {str(record.settings["precision"]): record for record in find_records("runs")}
+    assert {name: "autocast" in run.model.explain for name, run in records.items()} == {
+        "bfloat16": True,
+        "float32": False,
+    }
+    losses = [[point.loss for point in run.learning] for run in records.values()]
+    assert losses[0] != losses[1]
 
 
 @pytest.mark.parametrize(

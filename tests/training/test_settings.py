@@ -26,6 +26,7 @@ def test_steps_or_epochs_but_not_both_and_not_neither():
         ({"bucket": 0}, "bucket = 0"),
         ({"weight_decay": -0.1}, "weight_decay = -0.1"),
         ({"warmup_steps": -1}, "warmup_steps = -1"),
+        ({"precision": "float16"}, "precision = 'float16'"),
         ({"learning_rate_schedule": "linear"}, "learning_rate_schedule = 'linear'"),
         ({"select": "first"}, "select = 'first': Input should be 'last' or 'best validation'"),
         ({"optimiser": "adam"}, "optimiser = 'adam': Extra inputs are not permitted"),

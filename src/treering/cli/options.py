@@ -135,6 +135,9 @@ class TrainingOptions:
     """Updates in which the learning rate rises to its full value; none without it."""
     weight_decay: NotNegative | None = None
     """By how much, times the learning rate, every parameter shrinks at an update (AdamW)."""
+    precision: Literal["float32", "bfloat16"] | None = None
+    """Of matrix products in training: float32, as without it, or bfloat16 under autocast.
+    Validation and test are in float32."""
     clip: Annotated[Positive | None, _by_task("clip")] = None
     """Greatest norm of the gradient."""
     validate_every: Whole | None = None

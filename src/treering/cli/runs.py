@@ -42,6 +42,7 @@ from treering.training import (
     fit,
     run_id,
 )
+from treering.training.precision import autocast
 from treering.training.seeds import derive
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ def _settings(task: "NamedTask", options: TrainingOptions) -> Settings:
         "learning_rate_schedule": options.learning_rate_schedule or "constant",
         "warmup_steps": options.warmup_steps or 0,
         "weight_decay": options.weight_decay or 0.0,
+        "precision": options.precision or "float32",
         "clip": options.clip,
         "steps": options.steps,
         "epochs": options.epochs,
@@ -215,7 +217,8 @@ def build(protocol: Protocol, spec: LayerSpec, seed: int) -> tuple[Model, list, 
         x = torch.zeros(2, 8, _sizes(layer).input_size, device=protocol.run.device)
         ranks = torch.zeros(2, 8) if spec.reads_ranks else None
         # Under the seed, for a schedule may be drawn.
-        return model, penalties, str(explain(layer, x, ranks=ranks))
+        with autocast(protocol.settings, x.device):
+            return model, penalties, str(explain(layer, x, ranks=ranks))
 
 
 def _sizes(layer: Layer) -> Recurrent | Baseline:

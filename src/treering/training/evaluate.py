@@ -75,9 +75,11 @@ def cross_entropy(logits: Tensor, targets: Tensor, *, reduction: str = "mean") -
     where the target is NOT_ASKED there is nothing to learn, and the mean is over the others.
 
     Args:
-        logits: (B, M, C).
+        logits: (B, M, C); of low precision, as a head gives them under autocast, they are read in
+            float32.
         targets: (B, M) int64.
     """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return F.cross_entropy(
         logits.flatten(0, 1), targets.flatten(), reduction=reduction, ignore_index=NOT_ASKED
     )

@@ -31,6 +31,7 @@ from treering.training.evaluate import (
     predict,
     score,
 )
+from treering.training.precision import autocast
 from treering.training.settings import Settings
 
 Listen = Callable[[str], None]
@@ -79,7 +80,8 @@ class Kind(ABC, Generic[T]):
 
     def loss(self, batch: Batch | RaggedBatch) -> tuple[Tensor, float]:
         """Cross entropy of the next batch, with its graph, and the batch's score."""
-        logits = predict(self.model, batch)
+        with autocast(self.settings, self.device):
+            logits = predict(self.model, batch)
         right = accuracy(logits.detach(), batch)
         return cross_entropy(logits, batch.targets), right.item()
 
@@ -179,7 +181,8 @@ class Stream(Kind[StreamTask]):
 
     def loss(self, batch: Batch | RaggedBatch) -> tuple[Tensor, float]:
         assert isinstance(batch, Batch)
-        logits, state = follow(self.model, batch, self.carried.state)
+        with autocast(self.settings, self.device):
+            logits, state = follow(self.model, batch, self.carried.state)
         if self.source.at_epoch_end:
             self.carried.forget()
         else:

@@ -156,6 +156,11 @@ class Settings(_Part):
     the last step: a run that `stop_at` ends earlier ends in mid-fall."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Steps at the start during which the learning rate rises in equal parts to its full value."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the matrix products of training. `bfloat16`: its forward passes run under torch.autocast,
+    and its gradients follow them; parameters, moments, states and the loss are in float32, and so
+    are validation and test. The rounding is noise that states have to live with: recurrences that
+    must tell a few states apart over long distances may learn to do so from it."""
     clip: Positive | None = 1.0
     """Greatest norm of the gradient of all trained parameters together; None: as it comes."""
     curriculum: Curriculum = Curriculum()
