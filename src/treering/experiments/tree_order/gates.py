@@ -2,14 +2,8 @@
 
 from treering.experiments.abstract import Claim, Experiment
 from treering.experiments.judging import gains
-from treering.experiments.tree_order.protocol import (
-    PAPER_SEEDS,
-    READING,
-    SEEDS,
-    SOURCE,
-    TASKS,
-    grids,
-)
+from treering.experiments.tree_order import protocol
+from treering.experiments.tree_order.protocol import READING, SOURCE, TASKS
 
 FORMS = {
     "A nonlinear forget gate improves": "nonlinear-gate-lstm:gates=f",
@@ -25,7 +19,7 @@ GATES = Experiment(
         for task in TASKS
         for what, layer in FORMS.items()
     ),
-    cpu=grids(("lstm", *FORMS.values()), SEEDS),
-    paper=grids(("lstm", *FORMS.values()), PAPER_SEEDS),
+    cpu=protocol.cpu("lstm", *FORMS.values()),
+    paper=protocol.paper("lstm", *FORMS.values()),
     reading=READING + " The paper does not spell its formula out; ours is in the layer's page.",
 )

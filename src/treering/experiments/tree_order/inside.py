@@ -3,14 +3,8 @@
 from treering.experiments.abstract import OPEN, Claim, Experiment
 from treering.experiments.judging import measures_more
 from treering.experiments.measures import gate_mean, gate_saturation, gradient_reach
-from treering.experiments.tree_order.protocol import (
-    PAPER_SEEDS,
-    READING,
-    SEEDS,
-    SOURCE,
-    TASKS,
-    grids,
-)
+from treering.experiments.tree_order import protocol
+from treering.experiments.tree_order.protocol import READING, SOURCE, TASKS
 
 NONLINEAR = "nonlinear-gate-lstm"
 LAYERS = ("lstm", "lstm+tree-order", NONLINEAR)
@@ -43,8 +37,8 @@ INSIDE = Experiment(
             ),
         )
     ),
-    cpu=grids(LAYERS, SEEDS),
-    paper=grids(LAYERS, PAPER_SEEDS),
+    cpu=protocol.cpu(*LAYERS),
+    paper=protocol.paper(*LAYERS),
     measures={REACH: gradient_reach, FORGET: gate_mean("f"), SATURATED: gate_saturation("f")},
     reading=READING,
 )

@@ -2,14 +2,8 @@
 
 from treering.experiments.abstract import OPEN, Claim, Experiment
 from treering.experiments.judging import gains, reaches
-from treering.experiments.tree_order.protocol import (
-    PAPER_SEEDS,
-    READING,
-    SEEDS,
-    SOURCE,
-    TASKS,
-    grids,
-)
+from treering.experiments.tree_order import protocol
+from treering.experiments.tree_order.protocol import READING, SOURCE, TASKS
 
 ORDERED = "lstm+tree-order"
 LAYERS = ("lstm", ORDERED, "gru", "gru+tree-order", "pr-lstm", "pr-lstm+tree-order")
@@ -39,8 +33,8 @@ ORDER = Experiment(
             for task in TASKS
         ),
     ),
-    cpu=grids(LAYERS, SEEDS),
-    paper=grids(LAYERS, PAPER_SEEDS),
+    cpu=protocol.cpu(*LAYERS),
+    paper=protocol.paper(*LAYERS),
     published={("r8", "lstm"): 0.841, ("r8", ORDERED): 0.850},
     reading=READING,
 )

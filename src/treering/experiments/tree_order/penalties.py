@@ -2,14 +2,8 @@
 
 from treering.experiments.abstract import Claim, Experiment
 from treering.experiments.judging import gains
-from treering.experiments.tree_order.protocol import (
-    PAPER_SEEDS,
-    READING,
-    SEEDS,
-    SOURCE,
-    TASKS,
-    grids,
-)
+from treering.experiments.tree_order import protocol
+from treering.experiments.tree_order.protocol import READING, SOURCE, TASKS
 
 MATRICES = tuple(f"{letter}_{gate}" for letter in "UW" for gate in "ifgo")
 EXPONENTS = (0.5, 1.0, 2.0)
@@ -42,7 +36,7 @@ PENALTIES = Experiment(
             for task in TASKS
         ),
     ),
-    cpu=grids(("lstm", *ALL, LEARNED, *ALONE), SEEDS),
-    paper=grids(("lstm", *ALL, LEARNED, *ALONE), PAPER_SEEDS),
+    cpu=protocol.cpu("lstm", *ALL, LEARNED, *ALONE),
+    paper=protocol.paper("lstm", *ALL, LEARNED, *ALONE),
     reading=READING + " Every penalty has the weight 1e-4.",
 )

@@ -2,14 +2,8 @@
 
 from treering.experiments.abstract import OPEN, Claim, Experiment
 from treering.experiments.judging import gains
-from treering.experiments.tree_order.protocol import (
-    PAPER_SEEDS,
-    READING,
-    SEEDS,
-    SOURCE,
-    TASKS,
-    grids,
-)
+from treering.experiments.tree_order import protocol
+from treering.experiments.tree_order.protocol import READING, SOURCE, TASKS
 
 BOTH_WAYS = "lstm:bidirectional=true"
 BOTH_ORDERED = "lstm:bidirectional=true+tree-order"
@@ -29,7 +23,7 @@ TOGETHER = Experiment(
             ("All three together improve a bidirectional LSTM", THREE_BOTH, BOTH_WAYS),
         )
     ),
-    cpu=grids(("lstm", BOTH_WAYS, BOTH_ORDERED, THREE, THREE_BOTH), SEEDS),
-    paper=grids(("lstm", BOTH_WAYS, BOTH_ORDERED, THREE, THREE_BOTH), PAPER_SEEDS),
+    cpu=protocol.cpu("lstm", BOTH_WAYS, BOTH_ORDERED, THREE, THREE_BOTH),
+    paper=protocol.paper("lstm", BOTH_WAYS, BOTH_ORDERED, THREE, THREE_BOTH),
     reading=READING,
 )
