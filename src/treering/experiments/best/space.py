@@ -7,7 +7,8 @@ from treering.experiments.abstract import Option, Suggest
 LAYERS = (
     "lstm:bidirectional=true",
     "gru:bidirectional=true",
-    "ql-lstm:bidirectional=true",
+    # Without bounds it diverges over hundreds of words.
+    "ql-lstm:bounded=true:bidirectional=true",
     "min-gru:bidirectional=true",
 )
 BEST = "best of all layers, searched"
