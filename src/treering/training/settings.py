@@ -159,8 +159,8 @@ class Settings(_Part):
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the matrix products of training. `bfloat16`: its forward passes run under torch.autocast,
     and its gradients follow them; parameters, moments, states and the loss are in float32, and so
-    are validation and test. The rounding is noise that states have to live with: recurrences that
-    must tell a few states apart over long distances may learn to do so from it."""
+    are validation and test. Worth it where a kernel takes it, as PR-LSTM's do; what has none, an
+    LSTM on the CPU for one, becomes slower."""
     clip: Positive | None = 1.0
     """Greatest norm of the gradient of all trained parameters together; None: as it comes."""
     curriculum: Curriculum = Curriculum()
