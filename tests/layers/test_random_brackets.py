@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import treering as tr
 from treering._errors import UserError
 from treering.layers import Recurrent
+from treering.schedules.tree.shift_reduce import program, random_ranks
 
 I, H, T, B = 2, 3, 20, 4  # noqa: E741  (the letters of the formulas)
 SCHEDULE = tr.Tree(random_in_training=True)
@@ -89,7 +90,54 @@ def test_not_over_ranks():
         tr.Tree(group="world", random_in_training=True)
 
 
+def test_of_a_share_of_calls_the_others_are_read_under_the_bracket_itself(x: Tensor):
+    layer = under(build(), tr.Tree(random_in_training=0.25, block=2))
+    balanced = under(layer, tr.Tree())(x)[0]
+    torch.manual_seed(3)
+    same = sum(torch.allclose(layer(x)[0], balanced) for _ in range(200))
+    # 150 of 200 on average, with a standard deviation of 6.
+    assert 120 < same < 180
+
+
+@pytest.mark.parametrize("block", [1, 2, 4, 8, 64])
+def test_random_trees_stand_on_balanced_blocks(block: int):
+    x = torch.randn(40, B, I, dtype=torch.float64)
+    layer = under(build(), tr.Tree("random", seed=4, block=block))
+    balanced = under(layer, tr.Tree())
+    y = layer(x)[0]
+    torch.testing.assert_close(y[:block], balanced(x[:block])[0])
+    # Within one block nothing is random.
+    assert torch.allclose(y, balanced(x)[0]) == (block > len(x))
+    # Pieces of a sequence are read under the tree of the whole.
+    head, state = layer(x[:7])
+    tail, _ = layer(x[7:], state)
+    torch.testing.assert_close(torch.cat((head, tail)), y)
+
+
+def test_a_random_tree_over_pairs_merges_pairs_first():
+    for seed in range(5):
+        merges = program(random_ranks(seed, 2), 0, 8).merges
+        # Leaves are nodes 0 to 7.
+        assert {pair for pair in merges if max(pair) < 8} == {(0, 1), (2, 3), (4, 5), (6, 7)}
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"random_in_training": 1.5}, "random_in_training = 1.5 is neither True or False nor"),
+        ({"random_in_training": True, "block": 3}, "block = 3 is no power of two"),
+        ({"bracket": "random", "block": 0}, "block = 0 is no power of two"),
+        ({"block": 2}, "block = 2 is what random trees stand on, and 'balanced' has none"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(options: Any, text: str):
+    with pytest.raises(UserError, match=text):
+        tr.Tree(**options)
+
+
 def test_it_is_explained(x: Tensor):
+    varied = tr.Tree(random_in_training=0.5, block=2)
+    assert str(varied) == "Tree(bracket='balanced', seed=0, random_in_training=0.5, block=2)"
     text = "Tree(bracket='balanced', seed=0, random_in_training=True)"
     assert str(SCHEDULE) == text
     assert str(tr.explain(build().eval(), x)).startswith(f"{text}: ")

@@ -30,6 +30,7 @@ SCHEDULES: dict[str, Callable[[], Schedule]] = {
     "random": lambda: Tree("random"),
     "given": lambda: Tree("given"),
     "random-in-training": lambda: Tree(random_in_training=True),
+    "varied-in-training": lambda: Tree(random_in_training=0.5, block=2),
 }
 PARTS: dict[str, dict[str, Any]] = {
     "tree-order": {},

@@ -26,7 +26,13 @@ from treering.inspect.subject import (
 )
 from treering.layers import Recurrent, Reordered
 from treering.schedules.tree import Tree
-from treering.schedules.tree.shift_reduce import Program, given_rank, program, random_ranks
+from treering.schedules.tree.shift_reduce import (
+    Program,
+    balanced_rank,
+    given_rank,
+    program,
+    random_ranks,
+)
 
 
 @torch.no_grad()
@@ -93,9 +99,8 @@ def merges(schedule: Tree, size: int, ranks: Sequence[float] | None = None) -> P
         return program(given_rank(ranks, size), 0, size)
     known = {
         "left": float,
-        # By the number of times that two divides t.
-        "balanced": lambda t: (t & -t).bit_length(),
-        "random": random_ranks(schedule.seed),
+        "balanced": balanced_rank,
+        "random": random_ranks(schedule.seed, schedule.block),
     }
     return program(known[schedule.bracket], 0, size)
 

@@ -49,6 +49,9 @@ class Tree(Schedule):
 
     `bracket="left"`: a plain loop, merge(merge(merge(1, 2), 3), 4). `bracket="random"`: blocks
     are random binary trees, fixed by `seed` and position. Both for ablation and augmentation.
+    With `block` a power of two above 1 the random trees stand on aligned blocks of so many tokens,
+    in each of which merges are the balanced bracket's: then a model meets the spans that it will
+    meet under that one, at depths that it would meet in far longer sequences only.
 
     `bracket="given"`: every sequence brings a binary tree of its own, such as its parse, as `ranks`
     of the call, (T, B) of numbers. Entry t is of the boundary behind token t: of two boundaries the
@@ -60,10 +63,12 @@ class Tree(Schedule):
     level and one direction. torch.export refuses it, ranks get no gradient.
 
     `random_in_training=True`: a layer in training reads every call, in each of its layers and
-    directions, under a random bracket of its own, and in evaluation under `bracket`. The brackets'
-    seeds come from torch's default generator. A state cannot be carried on in training then, for
-    it would be of another bracket. torch.compile, which would fix the bracket, refuses it there
-    with fullgraph=True and else leaves such calls to plain PyTorch, after some compilations.
+    directions, under a random bracket of its own (of `block`), and in evaluation under `bracket`. A
+    number between 0 and 1 is the share of calls that are read so; the others are read under
+    `bracket` in training, too. What is drawn comes from torch's default generator. A state cannot
+    be carried on in training then, for it would be of another bracket. torch.compile, which would
+    fix the bracket, refuses it there with fullgraph=True and else leaves such calls to plain
+    PyTorch, after some compilations.
 
     Cost: T-1 merges in log2 T rounds for the last state, about 2T in 2 log2 T for all positions;
     one round runs over the whole batch. `left` takes T rounds, `random` about 3 ln T, `given` as
@@ -89,7 +94,8 @@ class Tree(Schedule):
     bracket: Bracket = "balanced"
     seed: int = 0
     group: "str | ProcessGroup | None" = None
-    random_in_training: bool = False
+    random_in_training: float = False
+    block: int = 1
 
     accepts: ClassVar[tuple[type[Cell], ...]] = (MergeCell,)
     guarantee: ClassVar[Literal["SAME", "DEFINES"]] = "DEFINES"
@@ -99,6 +105,18 @@ class Tree(Schedule):
             raise UserError(
                 f"bracket {self.bracket!r} is not known; write 'balanced', 'left', 'random' or"
                 " 'given'"
+            )
+        if not 0 <= self.random_in_training <= 1:
+            raise UserError(
+                f"random_in_training = {self.random_in_training!r} is neither True or False nor a"
+                " share of the calls; write a number from 0 to 1"
+            )
+        if self.block < 1 or self.block & (self.block - 1):
+            raise UserError(f"block = {self.block!r} is no power of two; write 1, 2, 4 or so on")
+        if self.block > 1 and self.bracket != "random" and not self.random_in_training:
+            raise UserError(
+                f"block = {self.block} is what random trees stand on, and {self.bracket!r} has"
+                " none; leave it out, or write random_in_training=True or bracket='random'"
             )
         if self.bracket == "given" and self.random_in_training:
             raise UserError(
@@ -119,8 +137,10 @@ class Tree(Schedule):
 
     def __repr__(self) -> str:
         group = "" if self.group is None else f", group={self.group!r}"
-        random = ", random_in_training=True" if self.random_in_training else ""
-        return f"Tree(bracket={self.bracket!r}, seed={self.seed}{group}{random})"
+        share = self.random_in_training
+        random = f", random_in_training={share!r}" if share else ""
+        block = f", block={self.block}" if self.block > 1 else ""
+        return f"Tree(bracket={self.bracket!r}, seed={self.seed}{group}{random}{block})"
 
     def __str__(self) -> str:
         try:
@@ -143,6 +163,8 @@ class Tree(Schedule):
                 "a bracket drawn for every call cannot be compiled; call the layer without"
                 " torch.compile in training, or leave random_in_training out"
             )
+        if self.random_in_training < 1 and float(torch.rand(())) >= self.random_in_training:
+            return self
         return replace(self, bracket="random", seed=int(torch.randint(2**62, ())))
 
     @property
@@ -225,7 +247,7 @@ class Tree(Schedule):
             )
             carried = balanced.Carried(*slabs)
         if self.bracket == "random":
-            rank = shift_reduce.random_ranks(self.seed)
+            rank = shift_reduce.random_ranks(self.seed, self.block)
             return shift_reduce.run(cell, weights, leaves, [rank], [n0], [T], [0], carried)
         plan = balanced.uniform_plan(n0, T, carried is not None, x.device)
         return balanced.sweep(cell, weights, leaves, plan, _widen(carried, len(plan)), wanted)
@@ -250,7 +272,7 @@ class Tree(Schedule):
             column.tolist() for column in (parts.start, parts.size, parts.final)
         )
         if call.ranks is None:
-            ranks = [shift_reduce.random_ranks(self.seed)] * len(sizes)
+            ranks = [shift_reduce.random_ranks(self.seed, self.block)] * len(sizes)
         else:
             # Without resets a segment is a sequence.
             columns = zip(call.ranks.t().tolist(), sizes, strict=True)
@@ -321,7 +343,9 @@ class Tree(Schedule):
     def _blocks(self, n: int) -> int:
         """Slots that the state after n tokens needs."""
         if self.bracket == "random":
-            return shift_reduce.program(shift_reduce.random_ranks(self.seed), n, 0).slots
+            return shift_reduce.program(
+                shift_reduce.random_ranks(self.seed, self.block), n, 0
+            ).slots
         return n.bit_length() if self.bracket == "balanced" else 1
 
 

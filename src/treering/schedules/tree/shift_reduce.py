@@ -29,22 +29,34 @@ from treering.schedules.tree.balanced import Carried, Sweep, first_field, join, 
 Rank = Callable[[int], float]
 
 
-class RandomRanks:
-    """Seeded ranks, drawn once per position and then remembered: the same for every length."""
+def balanced_rank(boundary: int) -> int:
+    """By the number of times that two divides the position."""
+    return (boundary & -boundary).bit_length()
 
-    def __init__(self, seed: int) -> None:
+
+class RandomRanks:
+    """Seeded ranks, drawn once per position and then remembered: the same for every length.
+
+    Inside aligned blocks of `block` tokens, a power of two, ranks are the balanced bracket's, and
+    below all that are drawn.
+    """
+
+    def __init__(self, seed: int, block: int) -> None:
         self._draw = random.Random(seed)
         self._ranks: list[float] = []
+        self._block = block
 
     def __call__(self, boundary: int) -> float:
+        if boundary % self._block:
+            return balanced_rank(boundary) - self._block.bit_length()
         while len(self._ranks) <= boundary:
             self._ranks.append(self._draw.random())
         return self._ranks[boundary]
 
 
 @lru_cache(maxsize=64)
-def random_ranks(seed: int) -> RandomRanks:
-    return RandomRanks(seed)
+def random_ranks(seed: int, block: int) -> RandomRanks:
+    return RandomRanks(seed, block)
 
 
 def given_rank(ranks: Sequence[float], size: int) -> Rank:
