@@ -127,6 +127,7 @@ def test_a_random_tree_over_pairs_merges_pairs_first():
         ({"random_in_training": 1.5}, "random_in_training = 1.5 is neither True or False nor"),
         ({"random_in_training": True, "block": 3}, "block = 3 is no power of two"),
         ({"bracket": "random", "block": 0}, "block = 0 is no power of two"),
+        ({"bracket": "random", "block": 2.0}, "block = 2.0 is no power of two"),
         ({"block": 2}, "block = 2 is what random trees stand on, and 'balanced' has none"),
     ],
 )

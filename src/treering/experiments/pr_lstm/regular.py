@@ -56,7 +56,7 @@ REGULAR = Experiment(
     ),
     cpu=(
         *(cpu(task, 5) for task in STEPS),
-        # Two seeds of these take as long as all other runs together.
+        # Two seeds: these runs are the longest by far.
         Grid(ARITHMETIC, ("pr-lstm", VARIED), 2, {**ARITHMETIC_CPU, "precision": "bfloat16"}),
         Grid(ARITHMETIC, ("lstm",), 2, ARITHMETIC_CPU),
     ),

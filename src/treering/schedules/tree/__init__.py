@@ -111,7 +111,7 @@ class Tree(Schedule):
                 f"random_in_training = {self.random_in_training!r} is neither True or False nor a"
                 " share of the calls; write a number from 0 to 1"
             )
-        if self.block < 1 or self.block & (self.block - 1):
+        if not isinstance(self.block, int) or self.block < 1 or self.block & (self.block - 1):
             raise UserError(f"block = {self.block!r} is no power of two; write 1, 2, 4 or so on")
         if self.block > 1 and self.bracket != "random" and not self.random_in_training:
             raise UserError(
