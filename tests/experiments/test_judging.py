@@ -61,6 +61,15 @@ def test_seeds_that_only_one_has_do_not_count():
     assert "one seed" in finding.ours
 
 
+def test_a_layer_is_compared_with_itself_under_other_options():
+    decayed = row("lstm", shifted(0.02), variant="decay")
+    made = outcome(row("lstm", BASE), decayed, row("gru", BASE, variant="decay"))
+    assert gains("r8", "lstm", "lstm", variant="decay", over_variant="")(made).ours[:4] == "+2.0"
+    assert gains("r8", "lstm", "lstm", over_variant="decay")(made).verdict == "not reproduced"
+    assert gains("r8", "lstm", "gru", variant="decay")(made).verdict == "reproduced"
+    assert gains("r8", "lstm", "gru", over_variant="none")(made).verdict == "not run"
+
+
 def test_lower_is_better_where_the_metric_says_so():
     perplexity = {"metric": "perplexity", "chance": 300.0}
     made = outcome(row("lstm", (100, 102), **perplexity), row("gru", (90, 92), **perplexity))
@@ -114,6 +123,7 @@ def test_all_tasks_must_reach_it_and_the_lowest_is_named():
     finding = all_reach(("even_pairs", "parity_check"), "lstm", 0.99)(made)
     assert finding.verdict == "not reproduced"
     assert finding.ours.startswith("1 of 2; lowest parity_check 95.0%")
+    assert finding.ours.endswith("best seeds: 2")
     assert all_reach(("even_pairs",), "lstm", 0.99)(made).verdict == "reproduced"
 
 

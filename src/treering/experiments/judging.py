@@ -53,7 +53,10 @@ def reaches_at(task: str, layer: str, length: int, least: float) -> Judge:
 
 
 def all_reach(tasks: Sequence[str], layer: str, least: float, variant: str = "") -> Judge:
-    """Reproduced if the mean over seeds is at least `least` on every one of the tasks."""
+    """Reproduced if the mean over seeds is at least `least` on every one of the tasks.
+
+    On how many the best seed is, which is what the benchmark publishes, is told beside.
+    """
 
     def judge(outcome: Outcome) -> Finding:
         found = [outcome.find(task, layer, variant) for task in tasks]
@@ -64,7 +67,8 @@ def all_reach(tasks: Sequence[str], layer: str, least: float, variant: str = "")
         good = [row for row in rows if means[row.task] >= least and not row.diverged]
         worst = min(rows, key=lambda row: means[row.task])
         lowest = wording.score(worst.score, worst.measure) if worst.score else "diverged"
-        text = f"{len(good)} of {len(rows)}; lowest {worst.task} {lowest}"
+        best = sum(max(row.scores, default=0.0) >= least for row in rows)
+        text = f"{len(good)} of {len(rows)}; lowest {worst.task} {lowest}; best seeds: {best}"
         return Finding("reproduced" if len(good) == len(rows) else "not reproduced", text)
 
     return judge
@@ -89,12 +93,17 @@ def solves_more(layer: str, others: Sequence[str], tasks: Sequence[str]) -> Judg
 
 
 def gains(
-    task: str, layer: str, over: str, published: float | None = None, variant: str = ""
+    task: str,
+    layer: str,
+    over: str,
+    published: float | None = None,
+    variant: str = "",
+    over_variant: str | None = None,
 ) -> Judge:
     """Reproduced if the layer's score is better than another's, and the interval excludes 0.
 
     An interval around 0 that also holds the published gain decides nothing; one that does not
-    hold it contradicts the claim.
+    hold it contradicts the claim. The other is of the same variant, if not of `over_variant`.
     """
 
     def verdict(gain: Estimate, half_width: float) -> Verdict:
@@ -103,7 +112,8 @@ def gains(
         possible = published is None or abs(published - gain.mean) <= half_width
         return "undecided" if possible else "not reproduced"
 
-    return _compared(task, layer, over, variant, verdict)
+    there = variant if over_variant is None else over_variant
+    return _compared(task, (layer, variant), (over, there), verdict)
 
 
 def keeps_up(task: str, layer: str, than: str, margin: float, variant: str = "") -> Judge:
@@ -114,27 +124,29 @@ def keeps_up(task: str, layer: str, than: str, margin: float, variant: str = "")
             return "reproduced"
         return "not reproduced" if gain.mean + half_width < -margin else "undecided"
 
-    return _compared(task, layer, than, variant, verdict)
+    return _compared(task, (layer, variant), (than, variant), verdict)
 
 
 def _compared(
     task: str,
-    layer: str,
-    other: str,
-    variant: str,
+    layer: tuple[str, str],
+    other: tuple[str, str],
     verdict: Callable[[Estimate, float], Verdict],
 ) -> Judge:
-    """By the gain of one layer over another, seed by seed, and half of its interval's width."""
+    """By the gain of one layer over another, seed by seed, and half of its interval's width.
+
+    A layer with its variant.
+    """
 
     def judge(outcome: Outcome) -> Finding:
-        ours, theirs = outcome.find(task, layer, variant), outcome.find(task, other, variant)
+        ours, theirs = outcome.find(task, *layer), outcome.find(task, *other)
         if ours is None or theirs is None:
             return NOT_RUN
         if ours.diverged:
             return _diverged(ours)
         difference = ours.minus(theirs)
         if difference is None:
-            return Finding("reproduced", f"{other}: {_diverged(theirs).ours}")
+            return Finding("reproduced", f"{theirs.layer}: {_diverged(theirs).ours}")
         text = _difference(difference, ours)
         if difference.half_width is None:
             return Finding("undecided", f"{text}, one seed")
