@@ -16,16 +16,14 @@ WAYS = {
 }
 LAYERS = ("pr-lstm", *WAYS.values())
 DECAY = "weight decay 0.1"
+PLAIN = replace(cpu(TASK, 3, "pr-lstm", 0.0), layers=LAYERS, variant="")
+PUBLISHED = Grid(TASK, LAYERS, PAPER_SEEDS, PAPER)
 
 
 def _decayed(grid: Grid) -> Grid:
     options = {**grid.options, "weight_decay": 0.1}
     return replace(grid, layers=("pr-lstm",), variant=DECAY, options=options)
 
-
-CPU = cpu(TASK, 3)
-PLAIN = replace(CPU, layers=LAYERS, options={**CPU.options, "weight_decay": 0.0})
-PUBLISHED = Grid(TASK, LAYERS, PAPER_SEEDS, PAPER)
 
 GENERALISE = Experiment(
     name="pr-lstm/generalise",
@@ -42,7 +40,7 @@ GENERALISE = Experiment(
             gains(TASK, "pr-lstm", "pr-lstm", variant=DECAY, over_variant=""),
         ),
     ),
-    cpu=(PLAIN, _decayed(CPU)),
+    cpu=(PLAIN, _decayed(PLAIN)),
     paper=(PUBLISHED, _decayed(PUBLISHED)),
     reading="On cycle navigation, each way alone; tests are under the balanced tree.",
 )

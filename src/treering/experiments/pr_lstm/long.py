@@ -28,6 +28,8 @@ LONG = Experiment(
             for task in TASKS
         ),
     ),
-    cpu=tuple(cpu(task, 3, test_samples=64, **LENGTHS) for task in TASKS),
+    cpu=tuple(
+        cpu(task, 3, layer, test_samples=64, **LENGTHS) for task in TASKS for layer in LAYERS
+    ),
     paper=tuple(over(TASKS, LAYERS, PAPER_SEEDS, **{**PAPER, **LENGTHS})),
 )
