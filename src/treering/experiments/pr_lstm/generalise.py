@@ -16,7 +16,7 @@ WAYS = {
 }
 LAYERS = ("pr-lstm", *WAYS.values())
 DECAY = "weight decay 0.1"
-PLAIN = replace(cpu(TASK, 3, "pr-lstm", 0.0), layers=LAYERS, variant="")
+PLAIN = replace(cpu(TASK, 5, "pr-lstm", 0.0, steps=10_000), layers=LAYERS, variant="")
 PUBLISHED = Grid(TASK, LAYERS, PAPER_SEEDS, PAPER)
 
 

@@ -12,7 +12,6 @@ TARGETS = {
     "parity_check": "parity of the ones so far",
     "cycle_navigation": "place reached so far",
 }
-STEPS = {"parity_check": 4_000, "cycle_navigation": 20_000}
 CKA = "linear CKA with the LSTM of the same seed"
 
 
@@ -54,9 +53,7 @@ PROBES = Experiment(
         ),
     ),
     # Similarity is between runs of one grid, so that both have the same weight decay: none.
-    cpu=tuple(
-        replace(cpu(task, 5, "lstm", steps=steps), layers=LAYERS) for task, steps in STEPS.items()
-    ),
+    cpu=tuple(replace(cpu(task, 5, "lstm"), layers=LAYERS) for task in TARGETS),
     paper=tuple(over(TARGETS, LAYERS, PAPER_SEEDS, **PAPER)),
     measures={**{_probe(task): probed_beyond(what) for task, what in TARGETS.items()}}
     | {CKA: alike("lstm")},

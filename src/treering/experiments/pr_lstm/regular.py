@@ -5,7 +5,7 @@ from treering.experiments.judging import all_reach
 from treering.experiments.pr_lstm.protocol import PAPER, PAPER_SEEDS, REGULAR_TASKS, SOURCE
 
 LAYERS = ("pr-lstm", "lstm")
-STEPS = {"even_pairs": 4_000, "parity_check": 4_000, "cycle_navigation": 10_000}
+STEPS = {"even_pairs": 4_000, "parity_check": 4_000, "cycle_navigation": 20_000}
 DECAYS = (0.0, 0.1)
 SUITED = {"pr-lstm": 0.1, "lstm": 0.0}
 """Which weight decay suits a layer; with the other it is a variant of its own."""
