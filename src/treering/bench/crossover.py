@@ -30,7 +30,7 @@ class LeftToRight(Peer):
 LOOPS: dict[str, Peer] = {"nn-lstm": LSTM, "left": LeftToRight()}
 LENGTHS = {
     "smoke": (4, 8),
-    "quick": (16, 64, 256, 1024),
+    "quick": (16, 64, 256, 1024, 4096),
     "full": (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096),
 }
 SIZES: dict[str, tuple[tuple[int, int], ...]] = {

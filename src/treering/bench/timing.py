@@ -34,7 +34,7 @@ BUDGETS = {
     budget.name: budget
     for budget in (
         Budget("smoke", pairs=2, most=2, seconds=0.0, block=0.0, longest_call=1.0),
-        Budget("quick", pairs=5, most=50, seconds=3.0, block=0.02, longest_call=20.0),
+        Budget("quick", pairs=5, most=50, seconds=3.0, block=0.02, longest_call=60.0),
         Budget("full", pairs=15, most=400, seconds=20.0, block=0.05, longest_call=300.0),
     )
 }
