@@ -129,18 +129,19 @@ def _details(experiment: Experiment, outcome: Outcome | None) -> Iterator[str]:
     if outcome is None:
         yield from (f"Not run. `treering reproduce {experiment.name}`", "")
         return
-    hours = sum(sum(row.seconds) for row in outcome.rows) / 3600
     machine = outcome.machines[0]
-    yield (
+    where = (
         f"Budget `{outcome.budget}`, {outcome.created[:10]}, {machine.processor}, PyTorch"
-        f" {machine.torch}: {sum(len(row.seeds) for row in outcome.rows)} runs,"
-        f" {hours:.1f} hours of one run at a time."
+        f" {machine.torch}"
     )
-    yield ""
     if not outcome.rows:
-        yield ("Figures: [measured](measured.md).")
-        yield ""
+        record = place(Path("../results/claims"), outcome.experiment, outcome.budget).as_posix()
+        curves = f"{len(outcome.measurements)} curves, [every length of them]({record})"
+        yield from (f"{where}: {curves}. [Sweeps beside other peers](measured.md).", "")
         return
+    hours = sum(sum(row.seconds) for row in outcome.rows) / 3600
+    runs = sum(len(row.seeds) for row in outcome.rows)
+    yield from (f"{where}: {runs} runs, {hours:.1f} hours of one run at a time.", "")
     groups = dict.fromkeys((row.task, row.variant) for row in outcome.rows)
     layers = dict.fromkeys(row.layer for row in outcome.rows)
     # The longer side of the table goes down the page.

@@ -7,7 +7,7 @@ from treering.experiments.judging import gains
 from treering.experiments.pr_lstm.protocol import PAPER, PAPER_SEEDS
 from treering.experiments.pr_lstm.regular import cpu
 
-# The one regular language that two cores train in minutes and PR-LSTM alone does not hold on.
+# Two cores train it in minutes, and PR-LSTM alone is not at its ceiling as on parity.
 TASK = "cycle_navigation"
 WAYS = {
     "An associativity penalty": "pr-lstm+associativity:weight=0.01",
@@ -16,7 +16,7 @@ WAYS = {
 }
 LAYERS = ("pr-lstm", *WAYS.values())
 DECAY = "weight decay 0.1"
-PLAIN = replace(cpu(TASK, 5, "pr-lstm", 0.0, steps=10_000), layers=LAYERS, variant="")
+PLAIN = replace(cpu(TASK, 5, "pr-lstm", 0.0), layers=LAYERS, variant="")
 PUBLISHED = Grid(TASK, LAYERS, PAPER_SEEDS, PAPER)
 
 
