@@ -1,6 +1,6 @@
 """Rules by which an outcome decides a claim. Scores are compared seed by seed, with intervals."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from treering.bench.record import Crossover, Growth
@@ -53,16 +53,19 @@ def reaches_at(task: str, layer: str, length: int, least: float) -> Judge:
     return judge
 
 
-def all_reach(tasks: Sequence[str], layer: str, least: float, variant: str = "") -> Judge:
-    """Reproduced if the mean over seeds is at least `least` on every one of the tasks.
+def all_reach(layers: Mapping[str, str], least: float) -> Judge:
+    """Reproduced if the mean over seeds is at least `least` on every task.
 
     On how many the best seed is, which is what the benchmark publishes, is told beside.
+
+    Args:
+        layers: By task, the layer that is judged there.
     """
 
     def judge(outcome: Outcome) -> Finding:
-        found = [outcome.find(task, layer, variant) for task in tasks]
+        found = [outcome.find(task, layer) for task, layer in layers.items()]
         rows = [row for row in found if row is not None]
-        if len(rows) < len(tasks):
+        if len(rows) < len(layers):
             return NOT_RUN
         means = {row.task: row.score.mean if row.score else 0.0 for row in rows}
         good = [row for row in rows if means[row.task] >= least and not row.diverged]
