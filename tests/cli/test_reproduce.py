@@ -138,6 +138,29 @@ def test_rows_are_the_runs(call: Call, folder: Path):
         assert row.by_length[-1].accuracy == pytest.approx(mean, abs=1e-4)
 
 
+def test_all_grids_are_one_list_of_runs(
+    call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch, small: Experiment
+):
+    """No core waits for another grid's end, and each row still has its own grid's runs."""
+    (grid,) = small.cpu
+    decayed = {**grid.options, "weight_decay": 0.5}
+    other = Grid("parity_check", ("pr-lstm",), 3, decayed, "weight decay 0.5")
+    monkeypatch.setitem(experiments._EXPERIMENTS, small.name, replace(small, cpu=(grid, other)))
+    outcome = call("reproduce", "pr-lstm/regular")
+    assert outcome.code == 0, outcome.err
+    assert "/7] pr-lstm seed 2 on parity_check, weight decay 0.5: " in outcome.err
+    saved = Outcome.load(folder / "runs/pr-lstm/regular.cpu.json")
+    assert [(row.variant, row.seeds) for row in saved.rows] == [
+        ("", [0, 1]),
+        ("", [0, 1]),
+        ("weight decay 0.5", [0, 1, 2]),
+    ]
+    of_decayed = [r for r in find_records("runs") if r.settings["weight_decay"] == 0.5]
+    assert len(of_decayed) == 3
+    scores = {r.seed: r.evaluation.score for r in of_decayed if r.evaluation is not None}
+    assert dict(enumerate(saved.rows[2].scores)) == scores
+
+
 @pytest.mark.usefixtures("small")
 def test_finished_runs_are_not_run_again(call: Call, folder: Path):
     assert call("reproduce", "pr-lstm/regular").code == 0

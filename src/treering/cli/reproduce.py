@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from treering.cli.options import (
     TrainingOptions,
     command_line,
 )
-from treering.cli.queue import run_all
+from treering.cli.queue import Run, run_all, run_many
 from treering.cli.runs import Loader, Protocol, folder_of, processor
 from treering.cli.search import searched
 from treering.cli.specs import LayerSpec
@@ -213,11 +214,14 @@ def _run(
     loader: Loader,
     run: RunOptions,
 ) -> tuple[list[Record], Outcome]:
-    records: list[Record] = []
+    # All grids as one list: no core waits for the end of another grid.
+    runs = [_runs(*planned) for planned in plan]
+    every = list(chain.from_iterable(runs))
+    records = run_many(every) if every else []
+    in_order = iter(records)
     rows: list[Row] = []
-    for grid, protocol, specs in plan:
-        made = run_all(protocol, specs, range(grid.seeds), may_diverge=True)
-        records += made
+    for (grid, protocol, specs), of_grid in zip(plan, runs, strict=True):
+        made = list(islice(in_order, len(of_grid)))
         inspections = _inspected(protocol, specs, made) if experiment.measures else {}
         for k, layer in enumerate(grid.layers):
             mine = made[k :: len(specs)]
@@ -232,10 +236,20 @@ def _run(
             search, lambda task, given: _prepared(task, given, budget, loader)
         )
         made = run_all(protocol, [spec], range(search.seeds), may_diverge=True)
-        records += made
+        records = [*records, *made]
         rows.append(Row.of(search.name, search.variant, made, trials=search.trials))
     measured = _measured(experiment, budget, run)
     return records, Outcome.of(experiment.name, budget, records, rows, measured)
+
+
+def _runs(grid: Grid, protocol: Protocol, specs: Sequence[LayerSpec]) -> list[Run]:
+    """Every layer with every seed, all layers of the first seed first."""
+    told = f" on {grid.task}" + (f", {grid.variant}" if grid.variant else "")
+    return [
+        Run(protocol, spec, seed, told, may_diverge=True)
+        for seed in range(grid.seeds)
+        for spec in specs
+    ]
 
 
 def _measured(experiment: Experiment, budget: Budget, run: RunOptions) -> list[Measurement]:
