@@ -6,9 +6,11 @@ from treering.experiments.pr_lstm.protocol import PAPER, PAPER_SEEDS, REGULAR_TA
 
 LAYERS = ("pr-lstm", "lstm")
 STEPS = {"even_pairs": 4_000, "parity_check": 4_000, "cycle_navigation": 20_000}
-DECAYS = (0.0, 0.1)
 SUITED = {"pr-lstm": 0.1, "lstm": 0.0}
 """Which weight decay suits a layer; with the other it is a variant of its own."""
+OTHER = {"pr-lstm": 0.0, "lstm": 0.1}
+DECIDING = "cycle_navigation"
+"""The task on which both are tried: on shorter ones either reaches the ceiling."""
 CPU = {
     "hidden_size": 128,
     "learning_rate": 3e-3,
@@ -64,7 +66,8 @@ REGULAR = Experiment(
         ),
     ),
     cpu=(
-        *(cpu(task, 5, layer, decay) for task in STEPS for layer in LAYERS for decay in DECAYS),
+        *(cpu(task, 5, layer) for task in STEPS for layer in LAYERS),
+        *(cpu(DECIDING, 5, layer, OTHER[layer]) for layer in LAYERS),
         # Two seeds: these runs are the longest by far.
         *(
             Grid(
@@ -82,9 +85,9 @@ REGULAR = Experiment(
         Grid(ARITHMETIC, (VARIED,), PAPER_SEEDS, PAPER),
     ),
     reading="Under a balanced tree 40 tokens are six merges deep and 500 are nine. On the budget"
-    " `cpu` both layers are trained with and without weight decay, and judged with the one that"
-    " suits them, chosen on these very scores: the tasks have no validation. On modular arithmetic"
-    " they are trained with that alone, and PR-LSTM, its products in bfloat16, also without decay"
-    " but over pairs whose bracket is drawn anew at every other update, tested as ever under the"
-    " balanced tree: that too was chosen on these scores, and the first claim is about it.",
+    " `cpu` each layer has the weight decay that suits it on cycle navigation, where both are"
+    " tried, chosen on these very scores: the tasks have no validation. On modular arithmetic"
+    " PR-LSTM, its products in bfloat16, is trained with that, and without decay but over pairs"
+    " whose bracket is drawn anew at every other update, tested as ever under the balanced tree:"
+    " that too was chosen on these scores, and the first claim is about it.",
 )
