@@ -181,6 +181,7 @@ def test_a_diverged_run_is_a_result(
     for _ in range(2):
         outcome = call("reproduce", "pr-lstm/regular")
         assert outcome.code == 0, outcome.err
+        assert outcome.err.count("diverged") == 4
         saved = Outcome.load(folder / "runs/pr-lstm/regular.cpu.json")
         assert [row.diverged for row in saved.rows] == [[0, 1], [0, 1]]
         assert [row.scores for row in saved.rows] == [[], []]

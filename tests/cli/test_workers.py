@@ -116,7 +116,7 @@ def train_until_stopped(path: str, progress: Reporter) -> None:
 
 
 def a_run(title: str, *arguments: Any) -> workers.Call:
-    return workers.Call(title, ACCURACY, arguments)
+    return workers.Call(title, ACCURACY, arguments, lambda: False)
 
 
 def test_a_mistake_in_one_run_stops_and_saves_the_others(tmp_path: Path) -> None:

@@ -269,7 +269,7 @@ class _Sweep:
             self.dead.append(f"{run.title} was stopped on its node")
             return
         seconds = Record.load(run.folder).cost.wall_seconds
-        self.bars.add(run.title).finish(seconds)
+        self.bars.add(run.title).finish(seconds, diverged=run.has_diverged())
 
 
 def _reason(error: Exception) -> str:

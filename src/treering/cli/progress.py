@@ -79,11 +79,17 @@ class RunBar:
     def stop(self) -> None:
         """The bar stays until the command is done with the run: see `finish`."""
 
-    def finish(self, seconds: float | None = None) -> None:
-        """Take the bar away; a line says how long the run took, by its own clock if elsewhere."""
+    def finish(self, seconds: float | None = None, *, diverged: bool = False) -> None:
+        """Take the bar away; a line says how long the run took, by its own clock if elsewhere.
+
+        And that it diverged, which is a result where runs may.
+        """
         self.bars.bars.remove_task(self.bar)
         if not self.bars.quiet:
             if seconds is None and self.trained:
                 seconds = perf_counter() - self.began
-            took = "finished before" if seconds is None else f"{seconds:.1f} s"
+            if seconds is None:
+                took = "diverged before" if diverged else "finished before"
+            else:
+                took = f"{seconds:.1f} s, diverged" if diverged else f"{seconds:.1f} s"
             self.bars.console.print(f"{self.title}: {took}", highlight=False, markup=False)

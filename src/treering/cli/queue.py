@@ -53,6 +53,10 @@ class Run:
         over = ("finished", "diverged") if self.may_diverge else ("finished",)
         return (self.folder / FILE_NAME).exists() and Record.load(self.folder).status in over
 
+    def has_diverged(self) -> bool:
+        """Whether its loss became no finite number."""
+        return (self.folder / FILE_NAME).exists() and Record.load(self.folder).status == "diverged"
+
     @property
     def arguments(self) -> tuple[Protocol, LayerSpec, int, bool]:
         """What a process needs to know of it."""
@@ -99,16 +103,18 @@ def run_many(runs: Sequence[Run], elsewhere: Elsewhere | None = None) -> list[Re
                 if run in open_:
                     _run_here(replace(run, protocol=replace(run.protocol, run=shared)), bars)
                 else:
-                    bars.add(run.title).finish()
+                    bars.add(run.title).finish(diverged=run.has_diverged())
         else:
             for run in distinct:
                 if run not in open_:
-                    bars.add(run.title).finish()
+                    bars.add(run.title).finish(diverged=run.has_diverged())
             if elsewhere is not None:
                 elsewhere(left, bars)
             else:
                 here = [replace(run, protocol=replace(run.protocol, run=shared)) for run in left]
-                calls = [Call(run.title, run.metric, run.arguments) for run in here]
+                calls = [
+                    Call(run.title, run.metric, run.arguments, run.has_diverged) for run in here
+                ]
                 run_in_processes(_run_alone, calls, jobs, bars)
     return [Record.load(run.folder) for run in runs]
 
@@ -155,7 +161,7 @@ def _run_here(run: Run, bars: Bars) -> None:
         run_to_the_end(*run.arguments, bar)
     except Interrupted as stop:
         raise KeyboardInterrupt(str(stop)) from None
-    bar.finish()
+    bar.finish(diverged=run.has_diverged())
 
 
 def _run_alone(

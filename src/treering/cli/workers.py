@@ -11,7 +11,7 @@ process is forked from that one, which does nothing else: no thread, no tensor, 
 import multiprocessing
 import pickle
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -39,6 +39,8 @@ class Call(NamedTuple):
     title: str
     metric: Metric
     arguments: tuple[Any, ...]
+    has_diverged: Callable[[], bool]
+    """Asked at its end: did its loss become no finite number?"""
 
 
 class Reporter:
@@ -146,7 +148,7 @@ def run_in_processes(run: Any, calls: Sequence[Call], jobs: int, bars: Bars) -> 
         del running[pipe]
         pipe.close()
         one.process.join()
-        one.bar.finish()
+        one.bar.finish(diverged=calls[one.index].has_diverged())
         if what == "interrupted":
             stopped.extend(details)
         elif what == "mistake":
