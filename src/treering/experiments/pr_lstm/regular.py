@@ -22,7 +22,7 @@ ARITHMETIC = "modular_arithmetic"
 # many more updates, of all lengths at once; PR-LSTM's kernel is faster in bfloat16.
 ARITHMETIC_CPU = {**CPU, "steps": 100_000}
 VARIED = "pr-lstm:schedule=varied-in-training"
-PR_LSTM = dict.fromkeys(REGULAR_TASKS, "pr-lstm")
+PR_LSTM: dict[str, str] = dict.fromkeys(REGULAR_TASKS, "pr-lstm")
 
 
 def cpu(task: str, seeds: int, layer: str, decay: float | None = None, **changed: Option) -> Grid:
