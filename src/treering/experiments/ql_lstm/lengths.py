@@ -34,7 +34,7 @@ EXTENDED = Experiment(
         for layer, what in (("ql-lstm", "QL-LSTM"), (BOUNDED, "Bounded QL-LSTM"))
         for length in LENGTHS
     ),
-    cpu=_grids(3, LENGTHS, epochs=1),
+    cpu=_grids(2, LENGTHS, epochs=1),
     paper=_grids(10, LENGTHS, epochs=10),
     reading=READING + " A review shorter than the length is repeated until it has it: how the paper"
     " lengthens its documents is not public to us.",
