@@ -80,6 +80,10 @@ def test_the_page_tells_claims_and_scores():
     screen, _, rest = text.partition("## tree-order/order")
     claims, _, questions = screen.partition("| open question |")
     assert claims.count("\n") < 40
+    counts, _, _ = claims.partition("| claim |")
+    title = "Tree order, Lp, nonlinear gates (arXiv 2509.00087)"
+    assert f"| {title} | 1 | 1 | 1 | 0 |" in counts
+    assert "QL-LSTM" not in counts, "an open question is no claim of a paper"
     assert (
         "| [An LSTM reaches 84.1% on R8](#tree-orderorder) | reproduced: 93.1% ± 1.3 | cpu |"
         in claims

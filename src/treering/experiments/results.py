@@ -1,5 +1,6 @@
 """From outcomes to what is told of them: the page of all claims, from the outcomes alone."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -46,6 +47,7 @@ PAPERS = {
     "best": "How far these layers get",
 }
 """First parts of experiments' names, in the order of the page."""
+VERDICTS = ("reproduced", "not reproduced", "undecided", "not run")
 HEADINGS = {True: ("claim", "verdict", "budget"), False: ("open question", "answer", "budget")}
 """Of the first two tables: what was published, and what was not."""
 
@@ -57,8 +59,14 @@ def page(experiments: Sequence[Experiment], outcomes: Mapping[str, Outcome]) -> 
         "",
         "<!-- made by docs/generate.py from results/claims -->",
         "",
-        "Which claims of the three founding papers hold here. Figures, scores and machine are"
-        " behind each link; what the papers leave open, and what we ask, is below.",
+        "How many claims of the three founding papers hold here; one about several tasks or"
+        " lengths counts for each:",
+        "",
+        *_table(("paper", *VERDICTS)),
+        *_counts(experiments, outcomes),
+        "",
+        "Which these are. Figures, scores and machine are behind each link; what the papers leave"
+        " open, and what we ask, is below.",
         "",
     ]
     for published, headings in HEADINGS.items():
@@ -79,6 +87,20 @@ def page(experiments: Sequence[Experiment], outcomes: Mapping[str, Outcome]) -> 
     for experiment in experiments:
         lines += _details(experiment, outcomes.get(experiment.name))
     return "\n".join(lines)
+
+
+def _counts(experiments: Sequence[Experiment], outcomes: Mapping[str, Outcome]) -> Iterator[str]:
+    """One line for each paper: how many of its claims have which verdict."""
+    for paper, title in PAPERS.items():
+        found = Counter(
+            one.verdict
+            for experiment in experiments
+            if experiment.name.startswith(f"{paper}/")
+            for one in judged(experiment, outcomes.get(experiment.name))
+            if one.published != OPEN
+        )
+        if found:
+            yield _line([title, *(str(found[verdict]) for verdict in VERDICTS)])
 
 
 def _overview(
