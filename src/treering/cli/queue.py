@@ -74,10 +74,20 @@ def run_all(
     *,
     may_diverge: bool = False,
 ) -> list[Record]:
-    """Every layer with every seed, all layers of the first seed first, as `run_many`."""
-    return run_many(
-        [Run(protocol, spec, seed, may_diverge=may_diverge) for seed in seeds for spec in specs]
-    )
+    """Every layer with every seed, as `run_many`."""
+    return run_many(runs_of(protocol, specs, seeds, may_diverge=may_diverge))
+
+
+def runs_of(
+    protocol: Protocol,
+    specs: Sequence[LayerSpec],
+    seeds: Sequence[int],
+    told: str = "",
+    *,
+    may_diverge: bool = False,
+) -> list[Run]:
+    """Every layer with every seed, all layers of the first seed first."""
+    return [Run(protocol, spec, seed, told, may_diverge) for seed in seeds for spec in specs]
 
 
 def run_many(runs: Sequence[Run], elsewhere: Elsewhere | None = None) -> list[Record]:

@@ -34,7 +34,7 @@ from treering.cli.options import (
     TrainingOptions,
     command_line,
 )
-from treering.cli.queue import Run, run_all, run_many
+from treering.cli.queue import Run, run_all, run_many, runs_of
 from treering.cli.runs import Loader, Protocol, folder_of, processor
 from treering.cli.search import searched
 from treering.cli.specs import LayerSpec
@@ -243,13 +243,8 @@ def _run(
 
 
 def _runs(grid: Grid, protocol: Protocol, specs: Sequence[LayerSpec]) -> list[Run]:
-    """Every layer with every seed, all layers of the first seed first."""
     told = f" on {grid.task}" + (f", {grid.variant}" if grid.variant else "")
-    return [
-        Run(protocol, spec, seed, told, may_diverge=True)
-        for seed in range(grid.seeds)
-        for spec in specs
-    ]
+    return runs_of(protocol, specs, range(grid.seeds), told, may_diverge=True)
 
 
 def _measured(experiment: Experiment, budget: Budget, run: RunOptions) -> list[Measurement]:
