@@ -105,8 +105,7 @@ def transformer_by_hand(model: Any, x: Tensor, N: int) -> Tensor:
     )
     e = math.sqrt(W) * x @ model.embedding.weight.T + positions
     for layer in model.encoder:
-        attention = layer.self_attn
-        q, k, v = (e @ attention.in_proj_weight.T + attention.in_proj_bias).split(W, 1)
+        q, k, v = (e @ layer.in_proj.weight.T + layer.in_proj.bias).split(W, 1)
         heads = []
         for head in (slice(0, size), slice(size, W)):
             rows = [
@@ -120,7 +119,7 @@ def transformer_by_hand(model: Any, x: Tensor, N: int) -> Tensor:
                 for t in range(T)
             ]
             heads.append(torch.stack(rows))
-        mixed = torch.cat(heads, 1) @ attention.out_proj.weight.T + attention.out_proj.bias
+        mixed = torch.cat(heads, 1) @ layer.out_proj.weight.T + layer.out_proj.bias
         a = normed(layer.norm1, e + mixed)
         inner = (a @ layer.linear1.weight.T + layer.linear1.bias).clamp(min=0)
         e = normed(layer.norm2, a + inner @ layer.linear2.weight.T + layer.linear2.bias)
