@@ -78,9 +78,9 @@ def page(experiments: Sequence[Experiment], outcomes: Mapping[str, Outcome]) -> 
         " half width of the 95% interval (Student's t). `reproduced` (of a question, `holds`): the"
         " interval excludes 0, or the threshold is met. `undecided`: the interval allows the claim"
         " and its opposite. A verdict is about its budget: `cpu` is two cores for at most two hours"
-        " a table. The test set is used once a run, and the validation split chooses what is"
-        " tested. Layers of an experiment share their settings unless it says how theirs were"
-        " chosen. Any of it again: `treering reproduce NAME --budget cpu`"
+        " a table. The test set is used once a run, and the validation split, where a task has one,"
+        " chooses what is tested. Layers of an experiment share their settings unless it says how"
+        " theirs were chosen. Any of it again: `treering reproduce NAME --budget cpu`"
         " ([how it is judged](reproduce.md)).",
         "",
     ]

@@ -1,6 +1,6 @@
 """The four regular languages: does the rule hold at lengths never trained on?"""
 
-from treering.experiments.abstract import Claim, Experiment, Grid, Option, over
+from treering.experiments.abstract import OPEN, Claim, Experiment, Grid, Option, over
 from treering.experiments.judging import all_reach
 from treering.experiments.pr_lstm.protocol import PAPER, PAPER_SEEDS, REGULAR_TASKS, SOURCE
 
@@ -52,17 +52,17 @@ REGULAR = Experiment(
         Claim(
             "PR-LSTM is over 99% at lengths 41..500 on all four regular tasks",
             "100%",
-            all_reach({**PR_LSTM, ARITHMETIC: VARIED}, 0.99),
-        ),
-        Claim(
-            "It is so without brackets varied in training",
-            "100%",
             all_reach(PR_LSTM, 0.99),
         ),
         Claim(
             "An LSTM is over 99% on all four as well",
             "100%",
             all_reach(dict.fromkeys(REGULAR_TASKS, "lstm"), 0.99),
+        ),
+        Claim(
+            "PR-LSTM is over 99% on all four if it learns modular arithmetic over varied brackets",
+            OPEN,
+            all_reach({**PR_LSTM, ARITHMETIC: VARIED}, 0.99),
         ),
     ),
     cpu=(
@@ -89,5 +89,5 @@ REGULAR = Experiment(
     " tried, chosen on these very scores: the tasks have no validation. On modular arithmetic"
     " PR-LSTM, its products in bfloat16, is trained with that, and without decay but over pairs"
     " whose bracket is drawn anew at every other update, tested as ever under the balanced tree:"
-    " that too was chosen on these scores, and the first claim is about it.",
+    " that too was chosen on these scores.",
 )
