@@ -358,6 +358,26 @@ class TestAssociativityInTraining:
         layer(x[:, 0])
         torch.testing.assert_close(penalty(), tr.AssociativityPenalty(layer)(x[:, :1]))
 
+    @pytest.mark.parametrize("batch_first", [False, True])
+    @pytest.mark.parametrize("ragged", [False, True])
+    def test_of_a_large_batch_a_few_sequences(self, ragged: bool, batch_first: bool):
+        layer = tr.PRLSTM(2, H, batch_first=batch_first)
+        penalty = AssociativityInTraining(layer, 1.0, sequences=3)
+        x, lengths = torch.randn(7, 5, 2), torch.tensor([7, 3, 5, 4, 6]) if ragged else None
+        alone = tr.AssociativityPenalty(tr.PRLSTM(2, H))
+        alone._given[0].load_state_dict(layer.state_dict())
+        parts = set()
+        for seed in range(8):
+            drawn = torch.randperm(5, generator=torch.Generator().manual_seed(seed))[:3]
+            torch.manual_seed(seed)
+            layer(x.transpose(0, 1) if batch_first else x, lengths=lengths)
+            value = penalty()
+            torch.testing.assert_close(
+                value, alone(x[:, drawn], None if lengths is None else lengths[drawn])
+            )
+            parts.add(round(value.item(), 9))
+        assert len(parts) > 1
+
     def test_the_last_call_counts_once(self):
         layer = tr.PRLSTM(2, H)
         penalty = AssociativityInTraining(layer, 1.0)

@@ -149,7 +149,7 @@ class AssociativityPenalty(nn.Module):
 
     layer: a layer whose cell merges (pr-lstm, pr-rnn). Call it with what the layer is called with,
     `penalty(x, lengths=None)`; it returns a scalar, 0 where no sequence has three tokens.
-    Cost: about four merges a token and layer.
+    Cost: about six merges a token and layer.
     Source: our addition; it asks how much of the model is the bracket.
     """
 
@@ -171,15 +171,16 @@ class AssociativityPenalty(nn.Module):
             x, _ = given.reorder(x, lengths)
         squares, count = x.new_zeros(()), 0
         for weights, inputs in layer.meets(x, lengths):
-            for states, valid in block_levels(cell, weights, inputs, lengths):
-                # states (J, B, H) in a row; valid (J, B): blocks made of tokens only.
-                triples = valid[:-2] & valid[1:-1] & valid[2:]
+            for states, pairs, whole in block_levels(cell, weights, inputs, lengths):
+                triples = whole[:-2] & whole[1:-1] & whole[2:]
                 if not bool(triples.any()):
                     break
-                a, b, c = (_operand(states, k, triples) for k in range(3))
-                left = cell.merge(weights, cell.merge(weights, a, b), c)
-                right = cell.merge(weights, a, cell.merge(weights, b, c))
-                for one, other in zip(left, right, strict=True):
+                a, c = (_taken(states, k, triples) for k in (0, 2))
+                ab, bc = (_taken(pairs, k, triples) for k in (0, 1))
+                # Both brackets in one call: on few sequences it is calls that cost time.
+                merged = cell.merge(weights, _joined(ab, a), _joined(c, bc))
+                for field in merged:
+                    one, other = field.chunk(2)
                     squares = squares + F.mse_loss(one, other, reduction="sum")
                     count += one.numel()
         return squares / max(count, 1)
@@ -194,15 +195,22 @@ class AssociativityInTraining(nn.Module):
     the layer goes on with is not looked at either: the input is taken to begin with it.
 
     layer: a layer whose cell merges, alone or in `Reordered`. weight: 0 or above.
-    Calling it returns a scalar. Cost: AssociativityPenalty's, once an update.
-    Errors: ValueError for a weight below 0, and if the layer read nothing since the last term.
+    sequences: how many of a batch are looked at, drawn anew for every term; all where a batch has
+        no more.
+    Calling it returns a scalar. Cost: AssociativityPenalty's on these sequences, once an update; on
+    all of a batch it takes many times as long as the update itself.
+    Errors: ValueError for a weight below 0, no sequences, and if the layer read nothing since the
+    last term.
     """
 
-    def __init__(self, layer: nn.Module, weight: float = 0.1) -> None:
+    def __init__(self, layer: nn.Module, weight: float = 0.1, sequences: int = 4) -> None:
         super().__init__()
         if not 0 <= weight < math.inf:
             raise UserError(f"weight must be finite and not negative, got {weight}")
+        if sequences < 1:
+            raise UserError(f"sequences must be at least 1, got {sequences}")
         self.weight = weight
+        self.sequences = sequences
         # In `Reordered` the layer inside is shown its input in reading order.
         inner = _layer_of(layer)
         self.penalty = AssociativityPenalty(inner)
@@ -212,8 +220,13 @@ class AssociativityInTraining(nn.Module):
 
     def _see(self, x: Tensor, lengths: Tensor | None) -> None:
         layer = self._layer[0]
-        if layer.training and torch.is_grad_enabled():
-            self._read = x.transpose(0, 1) if layer.batch_first else x, lengths
+        if not (layer.training and torch.is_grad_enabled()):
+            return
+        if x.shape[1] > self.sequences:
+            drawn = torch.randperm(x.shape[1])[: self.sequences]
+            x = x.index_select(1, drawn.to(x.device))
+            lengths = None if lengths is None else lengths[drawn.to(lengths.device)]
+        self._read = x.transpose(0, 1) if layer.batch_first else x, lengths
 
     def forward(self) -> Tensor:
         if self._read is None:
@@ -225,6 +238,10 @@ class AssociativityInTraining(nn.Module):
         return self.weight * self.penalty(*read)
 
 
-def _operand(states: State, k: int, triples: Tensor) -> State:
-    """The k-th operand of each triple of neighbours: fields (J, B, H), triples (J-2, B)."""
-    return map_tensors(lambda field: field[k : len(field) - 2 + k][triples], states)
+def _taken(row: State, k: int, triples: Tensor) -> State:
+    """Of a row, fields (J or J - 1, B, H), what stands k after each triple's first; (J - 2, B)."""
+    return map_tensors(lambda field: field[k : k + len(triples)][triples], row)
+
+
+def _joined(one: State, other: State) -> State:
+    return map_tensors(lambda *fields: torch.cat(fields), one, other)

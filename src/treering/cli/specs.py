@@ -40,7 +40,7 @@ PARTS: dict[str, dict[str, Any]] = {
         "matrices": (),
         "learned": False,
     },
-    "associativity": {"weight": 0.1},
+    "associativity": {"weight": 0.1, "sequences": 4},
 }
 """What may be put around a layer, in the order in which a specification names it."""
 
