@@ -80,18 +80,15 @@ def test_the_page_tells_claims_and_scores():
     screen, _, rest = text.partition("## tree-order/order")
     claims, _, questions = screen.partition("| open question |")
     assert claims.count("\n") < 40
-    counts, _, _ = claims.partition("| claim |")
-    title = "Tree order, Lp, nonlinear gates (arXiv 2509.00087)"
-    assert f"| {title} | 1 | 1 | 1 | 0 |" in counts
-    assert "QL-LSTM" not in counts, "an open question is no claim of a paper"
-    assert (
-        "| [An LSTM reaches 84.1% on R8](#tree-orderorder) | reproduced: 93.1% ± 1.3 | cpu |"
-        in claims
-    )
+    title = "Tree order, Lp, nonlinear gates (2509.00087)"
+    assert f"| **{title}**: 1 reproduced, 1 not reproduced, 1 undecided |  |  |" in claims
+    assert "QL-LSTM" not in claims, "an open question is no claim of a paper"
+    assert "| [An LSTM reaches 84.1% on R8](#tree-orderorder) | reproduced | cpu |" in claims
     told = "not reproduced: r8; undecided: fine-foods-binary"
     assert f"| [The tree order improves an LSTM](#tree-orderorder) | {told} | cpu |" in claims
     question = "[A learned, bounded alpha is better than a constant](#ql-lstmalpha)"
     assert f"| {question} | not run | {NONE} |" in questions
+    assert "| **QL-LSTM (2512.06582)**: 4 not run |  |  |" in questions
     assert "| An LSTM reaches 84.1% on R8 | reproduced | 93.1% ± 1.3 | 84.1% |" in rest
     assert "Not run. `treering reproduce ql-lstm/alpha`" in rest
     assert "| `lstm` | 1,000 | 93.1% ± 1.3 (published 84.1%) | 93.1% ± 1.3 |" in rest
@@ -106,6 +103,17 @@ def test_one_verdict_for_many_is_told_once():
     )
     told = "[Four nonlinear gates improve an LSTM](#tree-ordergates) | undecided (both) | cpu |"
     assert told in page([gates], {gates.name: made})
+
+
+def test_runs_without_a_time_are_counted_apart():
+    order = experiments.get("tree-order/order")
+    best, lost = (row(layer, (0.93, 0.932)) for layer in LAYERS[:2])
+    best = best.model_copy(update={"trials": 20, "seconds": [3600.0, 1800.0]})
+    lost = lost.model_copy(update={"diverged": [2, 3, 4], "seconds": [0.0, 0.0]})
+    told = "4 runs, 1.5 hours of one run at a time; besides, 3 that diverged and 20 trials"
+    assert f": {told} of searches." in page([order], {order.name: outcome(best, lost)})
+    plain = page([order], {order.name: outcome(best.model_copy(update={"trials": 0}))})
+    assert ": 2 runs, 1.5 hours of one run at a time." in plain
 
 
 def test_what_inspections_found_is_told_layer_by_layer():

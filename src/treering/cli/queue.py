@@ -50,12 +50,15 @@ class Run:
     @property
     def is_over(self) -> bool:
         """Whether there is nothing left to do: it is finished, or may diverge and has."""
-        over = ("finished", "diverged") if self.may_diverge else ("finished",)
-        return (self.folder / FILE_NAME).exists() and Record.load(self.folder).status in over
+        return self._status() in (("finished", "diverged") if self.may_diverge else ("finished",))
 
     def has_diverged(self) -> bool:
         """Whether its loss became no finite number."""
-        return (self.folder / FILE_NAME).exists() and Record.load(self.folder).status == "diverged"
+        return self._status() == "diverged"
+
+    def _status(self) -> str | None:
+        """As its record has it now; None before there is one."""
+        return Record.load(self.folder).status if (self.folder / FILE_NAME).exists() else None
 
     @property
     def arguments(self) -> tuple[Protocol, LayerSpec, int, bool]:

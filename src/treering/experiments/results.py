@@ -41,15 +41,23 @@ def judged(experiment: Experiment, outcome: Outcome | None) -> list[JudgedClaim]
 NEAR_GUESSING = 0.005
 """A score this near to that of guessing says that nothing was learnt, and the table says so."""
 PAPERS = {
-    "pr-lstm": "PR-LSTM (arXiv 2605.17108)",
-    "ql-lstm": "QL-LSTM (arXiv 2512.06582)",
-    "tree-order": "Tree order, Lp, nonlinear gates (arXiv 2509.00087)",
+    "pr-lstm": "PR-LSTM (2605.17108)",
+    "ql-lstm": "QL-LSTM (2512.06582)",
+    "tree-order": "Tree order, Lp, nonlinear gates (2509.00087)",
     "best": "How far these layers get",
 }
 """First parts of experiments' names, in the order of the page."""
-VERDICTS = ("reproduced", "not reproduced", "undecided", "not run")
+SUMS = {
+    "reproduced": "reproduced",
+    "holds": "hold",
+    "not reproduced": "not reproduced",
+    "does not hold": "do not hold",
+    "undecided": "undecided",
+    "not run": "not run",
+}
+"""Verdicts as they are counted, in the order in which they are told."""
 HEADINGS = {True: ("claim", "verdict", "budget"), False: ("open question", "answer", "budget")}
-"""Of the first two tables: what was published, and what was not."""
+"""Of the two tables of all claims: what was published, and what was not."""
 
 
 def page(experiments: Sequence[Experiment], outcomes: Mapping[str, Outcome]) -> str:
@@ -59,14 +67,9 @@ def page(experiments: Sequence[Experiment], outcomes: Mapping[str, Outcome]) -> 
         "",
         "<!-- made by docs/generate.py from results/claims -->",
         "",
-        "How many claims of the three founding papers hold here; one about several tasks or"
-        " lengths counts for each:",
-        "",
-        *_table(("paper", *VERDICTS)),
-        *_counts(experiments, outcomes),
-        "",
-        "Which these are. Figures, scores and machine are behind each link; what the papers leave"
-        " open, and what we ask, is below.",
+        "Which claims of the three founding papers (by their number on arXiv) hold here. Figures,"
+        " scores and machine are behind each link; what the papers leave open, and what we ask, is"
+        " below. One line may be about several tasks or lengths: a paper's sum counts each.",
         "",
     ]
     for published, headings in HEADINGS.items():
@@ -89,55 +92,47 @@ def page(experiments: Sequence[Experiment], outcomes: Mapping[str, Outcome]) -> 
     return "\n".join(lines)
 
 
-def _counts(experiments: Sequence[Experiment], outcomes: Mapping[str, Outcome]) -> Iterator[str]:
-    """One line for each paper: how many of its claims have which verdict."""
-    for paper, title in PAPERS.items():
-        found = Counter(
-            one.verdict
-            for experiment in experiments
-            if experiment.name.startswith(f"{paper}/")
-            for one in judged(experiment, outcomes.get(experiment.name))
-            if one.published != OPEN
-        )
-        if found:
-            yield _line([title, *(str(found[verdict]) for verdict in VERDICTS)])
-
-
 def _overview(
     experiments: Sequence[Experiment], outcomes: Mapping[str, Outcome], *, published: bool
 ) -> Iterator[str]:
-    """One line for each text: what papers claim, or what nobody has answered."""
+    """One line for each text, under its paper: what papers claim, or what nobody has answered."""
     for paper, title in PAPERS.items():
-        lines = [
-            _summary(experiment, text, outcomes.get(experiment.name))
-            for experiment in experiments
-            if experiment.name.startswith(f"{paper}/")
-            for text in dict.fromkeys(
-                c.text for c in experiment.claims if (c.published != OPEN) == published
-            )
-        ]
+        lines, counts = [], Counter[str]()
+        for experiment in experiments:
+            if not experiment.name.startswith(f"{paper}/"):
+                continue
+            outcome = outcomes.get(experiment.name)
+            texts: dict[str, list[tuple[str, JudgedClaim]]] = {}
+            for claim, finding in zip(experiment.claims, judged(experiment, outcome), strict=True):
+                if (claim.published != OPEN) == published:
+                    texts.setdefault(claim.text, []).append((claim.where, finding))
+                    counts[finding.verdict] += 1
+            for text, found in texts.items():
+                # Published claims in few words: all of them are to fit one screen.
+                told = _told(found, briefly=published)
+                link = f"[{text}](#{experiment.name.replace('/', '')})"
+                lines.append(_line([link, told, outcome.budget if outcome else wording.NONE]))
         if lines:
-            yield _line([f"**{title}**", "", ""])
+            total = ", ".join(f"{counts[v]} {word}" for v, word in SUMS.items() if counts[v])
+            yield _line([f"**{title}**: {total}", "", ""])
             yield from lines
 
 
-def _summary(experiment: Experiment, text: str, outcome: Outcome | None) -> str:
-    """The claims of one text in one line: `not reproduced: r8; undecided: fine-foods`."""
-    found = [
-        (claim.where, finding)
-        for claim, finding in zip(experiment.claims, judged(experiment, outcome), strict=True)
-        if claim.text == text
-    ]
+def _told(found: Sequence[tuple[str, JudgedClaim]], *, briefly: bool) -> str:
+    """The claims of one text by where they are asked: `not reproduced: r8; undecided: foods`."""
+    if len(found) == 1:
+        ((_, one),) = found
+        return one.verdict if briefly or one.verdict == "not run" else f"{one.verdict}: {one.ours}"
     places: dict[str, list[str]] = {}
-    for where, finding in found:
-        places.setdefault(finding.verdict, []).append(where if len(found) > 1 else finding.ours)
-    told = "; ".join(f"{verdict}: {', '.join(where)}" for verdict, where in places.items())
-    if list(places) == ["not run"]:
-        told = "not run"
-    elif len(places) == 1 and len(found) > 1:
-        told = f"{found[0][1].verdict} ({'both' if len(found) == 2 else f'all {len(found)}'})"
-    anchor = experiment.name.replace("/", "")
-    return _line([f"[{text}](#{anchor})", told, outcome.budget if outcome else wording.NONE])
+    for where, one in found:
+        places.setdefault(one.verdict, []).append(where)
+    if len(places) == 1:
+        (verdict,) = places
+        alike = "both" if len(found) == 2 else f"all {len(found)}"
+        return verdict if verdict == "not run" else f"{verdict} ({alike})"
+    if briefly and len(found) > 2:
+        return ", ".join(f"{verdict} ({len(where)})" for verdict, where in places.items())
+    return "; ".join(f"{verdict}: {', '.join(where)}" for verdict, where in places.items())
 
 
 def _details(experiment: Experiment, outcome: Outcome | None) -> Iterator[str]:
@@ -161,9 +156,7 @@ def _details(experiment: Experiment, outcome: Outcome | None) -> Iterator[str]:
         curves = f"{len(outcome.measurements)} curves, [every length of them]({record})"
         yield from (f"{where}: {curves}. [Sweeps beside other peers](measured.md).", "")
         return
-    hours = sum(sum(row.seconds) for row in outcome.rows) / 3600
-    runs = sum(len(row.seeds) for row in outcome.rows)
-    yield from (f"{where}: {runs} runs, {hours:.1f} hours of one run at a time.", "")
+    yield from (f"{where}: {_effort(outcome.rows)}.", "")
     groups = dict.fromkeys((row.task, row.variant) for row in outcome.rows)
     layers = dict.fromkeys(row.layer for row in outcome.rows)
     # The longer side of the table goes down the page.
@@ -181,6 +174,18 @@ def _details(experiment: Experiment, outcome: Outcome | None) -> Iterator[str]:
             yield _line([_title(task, variant), *cells])
     yield ""
     yield from _measured(outcome)
+
+
+def _effort(rows: Sequence[Row]) -> str:
+    """How many runs there were, and how long those took that came to their end."""
+    hours = sum(sum(row.seconds) for row in rows) / 3600
+    text = f"{sum(len(row.seeds) for row in rows)} runs, {hours:.1f} hours of one run at a time"
+    untimed = {
+        "that diverged": sum(len(row.diverged) for row in rows),
+        "trials of searches": sum(row.trials for row in rows),
+    }
+    more = " and ".join(f"{count} {what}" for what, count in untimed.items() if count)
+    return f"{text}; besides, {more}" if more else text
 
 
 def _measured(outcome: Outcome) -> Iterator[str]:
