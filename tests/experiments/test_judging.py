@@ -7,6 +7,7 @@ from treering.bench.record import Crossover, Growth
 from treering.experiments import Finding, judging
 from treering.experiments.judging import (
     all_reach,
+    best_reaches,
     crosses,
     fewer_parameters,
     gains,
@@ -109,11 +110,20 @@ def test_a_layer_that_diverged_keeps_no_claim():
     assert better == Finding("reproduced", "gru: diverged with 3 of 3 seeds")
 
 
-def test_thresholds_of_the_mean_and_of_the_best_seed():
+def test_thresholds_of_the_mean_and_of_the_best_run():
     made = outcome(row("lstm", (0.8, 1.0)))
     assert reaches("r8", "lstm", 0.95)(made).verdict == "not reproduced"
-    assert reaches("r8", "lstm", 0.95, best=True)(made).verdict == "reproduced"
-    assert "best seed 100.0%" in reaches("r8", "lstm", 0.95, best=True)(made).ours
+    found = best_reaches("r8", "lstm", 0.95)(made)
+    assert found == Finding("reproduced", "best of 2 runs 100.0%")
+    longer = row("lstm", (0.9,), variant="longer")
+    made = outcome(
+        row("lstm", (0.8, 0.7)), longer, row("gru", (1.0,)), row("rnn", (), diverged=[0])
+    )
+    found = best_reaches("r8", "lstm", 0.95)(made)
+    assert found == Finding("not reproduced", "best of 3 runs 90.0%, longer")
+    assert best_reaches("r8", "gru", 0.95)(made) == Finding("reproduced", "100.0%")
+    assert best_reaches("r8", "rnn", 0.0)(made).ours == "diverged with 1 of 1 seeds"
+    assert best_reaches("imdb", "lstm", 0.0)(made).verdict == "not run"
 
 
 def test_all_tasks_must_reach_it_and_the_lowest_is_named():

@@ -1,11 +1,19 @@
 """Table 2: fifteen formal languages, trained to length 40, tested at 41..500."""
 
-from treering.experiments.abstract import Claim, Experiment, over
-from treering.experiments.judging import SOLVED, reaches, solves_more
+from treering.experiments.abstract import Claim, Experiment, Grid, Option, over
+from treering.experiments.judging import SOLVED, best_reaches, solves_more
 from treering.experiments.pr_lstm.protocol import PAPER, PAPER_SEEDS, SOURCE, TASKS
 
 OTHERS = ("rnn", "gru", "lstm", "transformer", "stack-rnn", "tape-rnn")
 LAYERS = ("pr-lstm", *OTHERS)
+RECURRENT = tuple(layer for layer in LAYERS if layer != "transformer")
+CPU: dict[str, Option] = {
+    "hidden_size": 64,
+    "test_every": 51,
+    "test_samples": 128,
+    "validate_every": 200,
+    "stop_at": 1.0,
+}
 
 # Deletang et al., ICLR 2023, Table 2, as remembered: the paper was not at hand. Percent.
 BENCHMARK = {
@@ -47,26 +55,17 @@ TABLE_2 = Experiment(
         Claim(
             "PR-LSTM solves bucket sort",
             "99.4%",
-            reaches("bucket_sort", "pr-lstm", SOLVED, best=True),
+            best_reaches("bucket_sort", "pr-lstm", SOLVED),
         ),
         Claim(
             "PR-LSTM finds the missing duplicate",
             "100%",
-            reaches("missing_duplicate_string", "pr-lstm", SOLVED, best=True),
+            best_reaches("missing_duplicate_string", "pr-lstm", SOLVED),
         ),
     ),
-    cpu=tuple(
-        over(
-            TASKS,
-            LAYERS,
-            seeds=1,
-            hidden_size=64,
-            steps=2_000,
-            test_every=51,
-            test_samples=128,
-            validate_every=200,
-            stop_at=1.0,
-        )
+    cpu=(
+        *over(TASKS, LAYERS, 1, steps=2_000, **CPU),
+        Grid("bucket_sort", RECURRENT, 1, {**CPU, "steps": 10_000}, "10,000 updates"),
     ),
     paper=tuple(over(TASKS, LAYERS, PAPER_SEEDS, **PAPER)),
     published={
@@ -78,5 +77,8 @@ TABLE_2 = Experiment(
         **{(task, "pr-lstm"): score / 100 for task, score in PR_LSTM.items()},
     },
     reading="Published scores are the best of ten seeds (the benchmark) or of one (the paper)"
-    " and unverified: as remembered, or as listed on a public page, not read in the papers.",
+    " and unverified: as remembered, or as listed on a public page, not read in the papers. The"
+    " benchmark counts a task as solved from 90% on. On the budget `cpu` all have 2,000 of its"
+    " 1,000,000 updates, and on bucket sort, where PR-LSTM then stands at the threshold, recurrent"
+    " layers also 10,000, which take a transformer an hour.",
 )
