@@ -105,6 +105,14 @@ def test_one_verdict_for_many_is_told_once():
     assert told in page([gates], {gates.name: made})
 
 
+def test_where_tasks_go_down_the_page_sizes_stand_below():
+    tracking = experiments.get("pr-lstm/tracking")
+    rows = [row(layer, (0.5,), task=g.task) for g in tracking.cpu for layer in g.layers]
+    rows[0] = rows[0].model_copy(update={"parameters": 1_234})
+    text = page([tracking], {tracking.name: outcome(*rows, experiment=tracking.name)})
+    assert "| parameters | 1,000 to 1,234 | 1,000 | 1,000 | 1,000 |" in text
+
+
 def test_runs_without_a_time_are_counted_apart():
     order = experiments.get("tree-order/order")
     best, lost = (row(layer, (0.93, 0.932)) for layer in LAYERS[:2])

@@ -172,6 +172,7 @@ def _details(experiment: Experiment, outcome: Outcome | None) -> Iterator[str]:
         for task, variant in groups:
             cells = (_score(experiment, outcome.find(task, layer, variant)) for layer in layers)
             yield _line([_title(task, variant), *cells])
+        yield _line(["parameters", *(_sizes(outcome, layer) for layer in layers)])
     yield ""
     yield from _measured(outcome)
 
@@ -205,6 +206,13 @@ def _measured(outcome: Outcome) -> Iterator[str]:
 
 def _mean(values: Sequence[float]) -> str:
     return wording.figure_with_interval(estimate(values)) if values else wording.NONE
+
+
+def _sizes(outcome: Outcome, layer: str) -> str:
+    """Of a layer's models on the tasks, whose inputs and answers differ in width."""
+    found = [row.parameters for row in outcome.rows if row.layer == layer]
+    least, most = min(found), max(found)
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
 def _title(task: str, variant: str) -> str:
