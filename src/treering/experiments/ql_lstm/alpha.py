@@ -24,7 +24,7 @@ ALPHA = Experiment(
         )
         for what, layer in FORMS.items()
     ),
-    cpu=(Grid("imdb", LAYERS, 3, {"max_tokens": 250, "epochs": 2}),),
+    cpu=(Grid("imdb", LAYERS, 5, {"max_tokens": 250, "epochs": 2}),),
     paper=(Grid("imdb", LAYERS, 10, {"max_tokens": 500, "epochs": 10}),),
     reading=READING,
 )

@@ -19,7 +19,7 @@ SHARING = Experiment(
         for judge in [keeps_up(task, layer, base, 0.01)]
     ),
     cpu=(
-        Grid("imdb", LAYERS, 3, {"max_tokens": 250, "epochs": 2}),
+        Grid("imdb", LAYERS, 5, {"max_tokens": 250, "epochs": 2}),
         Grid("r8", LAYERS, 5),
     ),
     paper=(
