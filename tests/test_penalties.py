@@ -378,6 +378,10 @@ class TestAssociativityInTraining:
             parts.add(round(value.item(), 9))
         assert len(parts) > 1
 
+    def test_no_sequences_are_refused(self):
+        with pytest.raises(UserError, match="sequences must be at least 1, got 0"):
+            AssociativityInTraining(tr.PRLSTM(2, H), sequences=0)
+
     def test_the_last_call_counts_once(self):
         layer = tr.PRLSTM(2, H)
         penalty = AssociativityInTraining(layer, 1.0)
