@@ -12,7 +12,7 @@ LISTOPS = Experiment(
     claims=(
         Claim("PR-LSTM is better than an LSTM on ListOps", OPEN, gains("listops", *LAYERS[:2])),
     ),
-    cpu=(Grid("listops", LAYERS, 3, {"epochs": 3}),),
+    cpu=(Grid("listops", LAYERS, 5, {"epochs": 3}),),
     paper=(Grid("listops", LAYERS, 5),),
     reading="Trained on 81,000 expressions drawn by the stated rules, those of at most 128 tokens;"
     " tested on the published test set, whole.",

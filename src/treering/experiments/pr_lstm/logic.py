@@ -25,7 +25,7 @@ LOGIC = Experiment(
             for layer in LAYERS
         ),
     ),
-    cpu=(Grid(TASK, LAYERS, 3, {"epochs": 10}),),
+    cpu=(Grid(TASK, LAYERS, 5, {"epochs": 10}),),
     paper=(Grid(TASK, LAYERS, 10),),
     reading="Brackets are words that all layers read; none is told the tree. Guessing is right in"
     " about a half, and 75% is halfway from there to all.",

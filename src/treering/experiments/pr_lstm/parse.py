@@ -26,7 +26,7 @@ PARSE = Experiment(
             for task in TREES
         ),
     ),
-    cpu=(Grid("sst", LAYERS, 3), Grid("listops", LAYERS, 3, {"epochs": 3})),
+    cpu=(Grid("sst", LAYERS, 5), Grid("listops", LAYERS, 5, {"epochs": 3})),
     paper=(Grid("sst", LAYERS, 10), Grid("listops", LAYERS, 10)),
     reading="Labels are the sentence's alone, not those that the treebank has for every phrase, so"
     " that all layers learn from the same. ListOps' tree is the one its round brackets spell: an"

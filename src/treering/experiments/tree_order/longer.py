@@ -32,7 +32,7 @@ LONGER = Experiment(
         )
         for task in ("imdb", "r8")
     ),
-    cpu=_grids(2, epochs=1),
+    cpu=_grids(5, epochs=1),
     paper=_grids(10, epochs=10),
     reading="R8's documents are read whole (at most 964 words); IMDB's are repeated or cut to 600"
     " tokens.",
