@@ -15,6 +15,7 @@ import treering.report
 from treering._errors import UserError
 from treering.records import Cost, CurvePoint, Record
 from treering.report import render_html, write_html
+from treering.report.plots import HEIGHT
 
 MakeRecord = Callable[..., Record]
 VOID = {"meta", "link", "br", "wbr", "hr", "img", "input"}
@@ -215,6 +216,21 @@ def test_a_page_of_unfinished_runs_alone_is_a_page(make_record: MakeRecord) -> N
     assert "No run on parity_check has finished." in text
     started = make_record(score=None, learning=[], status="running")
     assert "running at step 0" in Page(render_html([started])).text
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.1, 1.0, 25.0])
+def test_lines_lie_within_their_axes(make_record: MakeRecord, scale: float) -> None:
+    learning = [
+        CurvePoint(step=k, loss=scale * (5 - k), train_score=k / 5, seconds=k) for k in range(1, 5)
+    ]
+    html = render_html([make_record("lstm", 0, learning=learning)])
+    lines = re.findall(r'<g class="series">\s*<path d="([^"]*)"', html)
+    assert len(lines) == 4
+    for line in lines:
+        heights = [float(height) for height in re.findall(r"[ML] \S+ (\S+)", line)]
+        assert len(heights) >= 3
+        # Units from the top of the drawing: the axes begin at 20 and end 38 above its foot.
+        assert all(20 <= height <= HEIGHT - 38 for height in heights)
 
 
 def test_a_loss_that_is_not_a_number_is_told_and_does_not_break_the_plot(

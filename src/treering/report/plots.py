@@ -296,7 +296,9 @@ def _loss_axis(axes: Axes, bands: Sequence[_Band]) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
-        axes.set_ylim(bottom=min(0.0, low))
+        # Both ends: with one given, the other stays where it is while nothing is drawn, at 1.
+        bottom = min(0.0, low)
+        axes.set_ylim(bottom, high + 0.05 * ((high - bottom) or 1.0))
         axes.yaxis.set_major_locator(MaxNLocator(5))
 
 
