@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from treering.records import ACCURACY, Record
-from treering.report import markdown_table, terminal_table, wording
+from treering.report import markdown_table, render_html, terminal_table, wording
 from treering.report.statistics import Estimate
 from treering.report.styles import styles
 
@@ -36,6 +36,15 @@ def test_markdown_has_one_line_a_layer_best_first(runs: list[Record]) -> None:
         "Score: mean accuracy, lengths 41 to 81, 512 samples each; mean ± 95% interval over seeds "
         "(Student's t). Minus lstm: points, seed by seed. Chance: 50.0%.",
     ]
+
+
+def test_without_the_baseline_nothing_is_compared_with_it(make_record: MakeRecord) -> None:
+    runs = [make_record("gru"), make_record("rnn")]
+    for text in (markdown_table(runs), printed(runs), render_html(runs)):
+        assert "gru" in text
+        assert "inus lstm" not in text
+    # Of several tasks on a terminal, one that has it is enough.
+    assert "minus lstm" in printed([*runs, make_record("lstm", task="even_pairs")])
 
 
 def test_markdown_cannot_be_broken_by_a_name(make_record: MakeRecord) -> None:

@@ -10,11 +10,12 @@ from treering.records import Record
 from treering.report import wording
 from treering.report.sections import BASELINE, Row, Section, sections
 
+COMPARISON = f"minus {BASELINE}"
 HEADINGS = (
     "layer",
     "score",
     "seeds",
-    f"minus {BASELINE}",
+    COMPARISON,
     "parameters",
     "tokens/s",
     "wall time",
@@ -25,10 +26,16 @@ DISPENSABLE = ("peak memory", "wall time", "tokens/s", "parameters")
 """What a narrow terminal does without, in this order; the page and Markdown have it all."""
 
 
-def cells(row: Row) -> tuple[str, ...]:
+def headings(shown: Sequence[Section]) -> tuple[str, ...]:
+    """HEADINGS, without the comparison where the baseline is not among the rows."""
+    compared = any(row.is_baseline for section in shown for row in section.rows)
+    return tuple(heading for heading in HEADINGS if compared or heading != COMPARISON)
+
+
+def cells(row: Row) -> dict[str, str]:
     """The texts of one row, one for each of HEADINGS; the score is the mean ± its 95% interval."""
     summary, metric = row.summary, row.summary.task.measure
-    return (
+    texts = (
         row.label,
         wording.score(summary.score, metric),
         wording.seeds(row),
@@ -38,6 +45,7 @@ def cells(row: Row) -> tuple[str, ...]:
         wording.seconds(summary.wall_seconds.mean if summary.wall_seconds else None),
         wording.memory(summary.peak_memory_bytes),
     )
+    return dict(zip(HEADINGS, texts, strict=True))
 
 
 def explanation(section: Section) -> str:
@@ -46,12 +54,13 @@ def explanation(section: Section) -> str:
     lower = metric.better == "lower"
     chance = f"Chance, {metric.guess}" if metric.guess else "Chance"
     unit = f"{metric.unit}, " if metric.unit else ""
-    return (
+    told = (
         f"Score: {name}{', lower is better' if lower else ''}; "
         "mean ± 95% interval over seeds (Student's t). "
-        f"Minus {BASELINE}: {unit}seed by seed{', below 0 is better' if lower else ''}. "
-        f"{chance}: {wording.number(section.task.chance, metric)}."
     )
+    if COMPARISON in headings([section]):
+        told += f"Minus {BASELINE}: {unit}seed by seed{', below 0 is better' if lower else ''}. "
+    return told + f"{chance}: {wording.number(section.task.chance, metric)}."
 
 
 def markdown_table(records: Iterable[Record]) -> str:
@@ -61,12 +70,14 @@ def markdown_table(records: Iterable[Record]) -> str:
     """
     blocks = []
     for section in sections(records):
+        columns = headings([section])
+        rows = [cells(row) for row in section.rows]
         lines = [
             f"**{_markdown(section.title)}**",
             "",
-            _line(HEADINGS),
-            _line(["---", *["---:"] * (len(HEADINGS) - 1)]),
-            *(_line([_markdown(cell) for cell in cells(row)]) for row in section.rows),
+            _line(columns),
+            _line(["---", *["---:"] * (len(columns) - 1)]),
+            *(_line([_markdown(row[heading]) for heading in columns]) for row in rows),
             "",
             _markdown(explanation(section)),
         ]
@@ -95,18 +106,18 @@ def terminal_table(records: Iterable[Record], width: int | None = None) -> Table
     shown = sections(records)
     several = len(shown) > 1
     lines = [
-        (section.title if several and row is section.rows[0] else "", *cells(row))
+        {"task": section.title if several and row is section.rows[0] else ""} | cells(row)
         for section in shown
         for row in section.rows
     ]
+    kept, left_out = ["task", *headings(shown)], []
     widths = {
-        heading: max(len(word) for word in (*heading.split(), *(line[place] for line in lines)))
-        for place, heading in enumerate(("task", *HEADINGS))
+        heading: max(len(word) for word in (*heading.split(), *(line[heading] for line in lines)))
+        for heading in kept
     }
     # A name may take this much before anything is left out for it.
     widths["layer"] = min(widths["layer"], 24)
     widths["task"] = min(widths["task"], 24) if several else 0
-    kept, left_out = ["task", *HEADINGS], []
     while width and len(left_out) < len(DISPENSABLE):
         if sum(widths[heading] + 2 for heading in kept if widths[heading]) - 2 <= width:
             break
@@ -135,7 +146,6 @@ def terminal_table(records: Iterable[Record], width: int | None = None) -> Table
             overflow="fold",
             min_width=None if name else widths[heading],
         )
-    places = [("task", *HEADINGS).index(heading) for heading in columns]
     remaining = iter(lines)
     for section in shown:
         for position, row in enumerate(section.rows):
@@ -143,7 +153,7 @@ def terminal_table(records: Iterable[Record], width: int | None = None) -> Table
             best = position == 0 and row.summary.score is not None and len(section.rows) > 1
             table.add_row(
                 # Text and not str: a name such as [red] is a name, not markup.
-                *(Text(line[place]) for place in places),
+                *(Text(line[heading]) for heading in columns),
                 style="bold" if best else None,
                 end_section=position == len(section.rows) - 1,
             )
