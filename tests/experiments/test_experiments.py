@@ -10,7 +10,7 @@ from treering.experiments import Experiment, Outcome
 from treering.experiments.results import judged, page, place
 from treering.report.wording import NONE
 
-from .made_outcomes import of_grids, outcome, row
+from .made_outcomes import measurements, of_grids, outcome, row
 
 ALL = [experiments.get(name) for name in experiments.names()]
 
@@ -122,6 +122,12 @@ def test_runs_without_a_time_are_counted_apart():
     assert f": {told} of searches." in page([order], {order.name: outcome(best, lost)})
     plain = page([order], {order.name: outcome(best.model_copy(update={"trials": 0}))})
     assert ": 2 runs, 1.5 hours of one run at a time." in plain
+
+
+def test_of_measurements_the_threads_are_told():
+    time = experiments.get("pr-lstm/time")
+    made = outcome(measurements=measurements(), experiment=time.name)
+    assert "6 curves on 2 threads," in page([time], {time.name: made})
 
 
 def test_what_inspections_found_is_told_layer_by_layer():

@@ -153,7 +153,10 @@ def _details(experiment: Experiment, outcome: Outcome | None) -> Iterator[str]:
     )
     if not outcome.rows:
         record = place(Path("../results/claims"), outcome.experiment, outcome.budget).as_posix()
-        curves = f"{len(outcome.measurements)} curves, [every length of them]({record})"
+        threads = wording.plural(outcome.measurements[0].machine.threads, "thread")
+        curves = (
+            f"{len(outcome.measurements)} curves on {threads}, [every length of them]({record})"
+        )
         yield from (f"{where}: {curves}. [Sweeps beside other peers](measured.md).", "")
         return
     yield from (f"{where}: {_effort(outcome.rows)}.", "")
