@@ -27,7 +27,7 @@ from treering.records import write_atomically
 from treering.report import wording
 from treering.report.claims import CLAIM_HEADINGS, JudgedClaim
 from treering.report.document import swatch, template
-from treering.report.plots import _CARD, _QUIET, _SERIES, LETTERS, Plot, _svg
+from treering.report.plots import _CARD, _QUIET, _SERIES, EDGE, LETTERS, Plot, _svg
 from treering.report.styles import Style, styles
 
 TITLE = "treering bench"
@@ -357,7 +357,9 @@ def _growth_plot(
     return Plot(
         title=f"{quantity.capitalize()} in {word}",
         note=f"In {unit}, of one call.",
-        svg=_svg(draw, f"growth-{quantity}-{mode}", f"{quantity} over length, {word}. {ends}.", 14),
+        svg=_svg(
+            draw, f"growth-{quantity}-{mode}", f"{quantity} over length, {word}. {ends}.", EDGE
+        ),
     )
 
 

@@ -20,7 +20,7 @@ from treering.inspect.record import (
     Spectrum,
 )
 from treering.report import wording
-from treering.report.plots import _CARD, _QUIET, _SERIES, _SHADE, LETTERS, Plot, _svg
+from treering.report.plots import _CARD, _QUIET, _SERIES, _SHADE, EDGE, LETTERS, Plot, _svg
 from treering.report.styles import COLOURS, Style
 
 Looks = Mapping[str, Style]
@@ -56,7 +56,7 @@ def gradient_plot(title: str, lines: Curves, looks: Looks, salt: str) -> Plot:
         for label, one in lines.items():
             _draw(axes, one, looks[label], len(lines), positive=True)
 
-    return Plot(title, "Norm of the gradient.", _svg(draw, salt, _spoken(title, lines), 14))
+    return Plot(title, "Norm of the gradient.", _svg(draw, salt, _spoken(title, lines), EDGE))
 
 
 def similarity_plot(title: str, lines: Curves, looks: Looks, salt: str) -> Plot:
@@ -71,7 +71,7 @@ def similarity_plot(title: str, lines: Curves, looks: Looks, salt: str) -> Plot:
             _draw(axes, one, looks[label], len(lines))
 
     note = "Cosine of two states so far apart."
-    return Plot(title, note, _svg(draw, salt, _spoken(title, lines), 14))
+    return Plot(title, note, _svg(draw, salt, _spoken(title, lines), EDGE))
 
 
 def similarities(found: Sequence[Similarity], looks: Looks, salt: str) -> list[Plot]:
@@ -119,7 +119,7 @@ def _histogram(title: str, chosen: Sequence[Gate], looks: Looks, salt: str) -> P
 
     means = "; ".join(f"{one.name} mean {one.mean:.3g}" for one in chosen)
     note = f"Share of all values in each of {len(chosen[0].shares)} bins."
-    return Plot(title[0].upper() + title[1:], note, _svg(draw, salt, f"{title}. {means}.", 14))
+    return Plot(title[0].upper() + title[1:], note, _svg(draw, salt, f"{title}. {means}.", EDGE))
 
 
 def _by_position(layer: str, chosen: Sequence[Gate], looks: Looks, salt: str) -> Plot:
@@ -133,7 +133,7 @@ def _by_position(layer: str, chosen: Sequence[Gate], looks: Looks, salt: str) ->
         f"{one.name} {one.by_position[0]:.3g} to {one.by_position[-1]:.3g}" for one in chosen
     )
     title = f"{layer}, means by position"
-    return Plot(title[0].upper() + title[1:], "", _svg(draw, salt, f"{title}: {ends}.", 14))
+    return Plot(title[0].upper() + title[1:], "", _svg(draw, salt, f"{title}: {ends}.", EDGE))
 
 
 def spectrum_plots(found: Sequence[Spectrum], looks: Looks, salt: str) -> list[Plot]:
@@ -154,7 +154,7 @@ def spectrum_plots(found: Sequence[Spectrum], looks: Looks, salt: str) -> list[P
 
         title = f"{layer}, {matrix}" + (f", {operand} operand" if operand else "")
         largest = "; ".join(f"{one.gate} largest {one.singular_values[0]:.3g}" for one in lines)
-        drawn = _svg(draw, f"{salt}-{title}", f"{title}. {largest}.", 14)
+        drawn = _svg(draw, f"{salt}-{title}", f"{title}. {largest}.", EDGE)
         plots.append(Plot(title[0].upper() + title[1:], "", drawn))
     return plots
 

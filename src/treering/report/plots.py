@@ -32,6 +32,8 @@ from treering.report.sections import Section
 from treering.report.styles import COLOURS, Style
 
 WIDTH, HEIGHT = 380, 236
+EDGE = 24
+"""Room at the right for half of a number under the axes' end, where no letters stand beside it."""
 LETTERS = 11
 MOST_POINTS = 80
 """Longer curves are averaged in bins: more points than this cannot be seen on so small a plot."""
@@ -80,6 +82,7 @@ def accuracy_against_length(section: Section, styles: dict[str, Style], salt: st
     def draw(axes: Axes) -> None:
         _percent_axis(axes, section, bands.values())
         axes.set_xlabel(axis)
+        axes.xaxis.set_major_locator(_whole())
         if section.task.training_lengths is not None:
             shortest, longest = section.task.training_lengths
             axes.axvspan(shortest, longest, color=_SHADE, lw=0, gid="tr-trained", zorder=0)
@@ -167,6 +170,8 @@ def learning_curve(
         else:
             _score_axis(axes, section, bands)
         axes.set_xlabel(unit_name if in_time else "epoch" if by_epoch else "step")
+        if not in_time:
+            axes.xaxis.set_major_locator(_whole())
         for label, band in unfinished:
             _draw_unfinished(axes, band, styles[label])
         for label, band in finished.items():
@@ -184,7 +189,7 @@ def learning_curve(
     return Plot(
         title=title,
         note=f"{lower} {cross}".strip(),
-        svg=_svg(draw, salt, f"{title} on {section.title}. {ends}.", 14 if of == "loss" else 46),
+        svg=_svg(draw, salt, f"{title} on {section.title}. {ends}.", EDGE if of == "loss" else 46),
     )
 
 
@@ -285,6 +290,11 @@ def _score_axis(axes: Axes, section: Section, bands: Sequence[_Band]) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     if low <= section.task.chance <= high:
         _chance_line(axes, section)
+
+
+def _whole() -> MaxNLocator:
+    """Marks at whole numbers, for what comes one by one."""
+    return MaxNLocator(6, steps=[1, 2, 2.5, 5, 10], integer=True)
 
 
 def _loss_axis(axes: Axes, bands: Sequence[_Band]) -> None:
