@@ -36,6 +36,6 @@ TIME = Experiment(
     benches=("crossover-nn-lstm-*-b1-*", "growth-pr-lstm-*", "growth-transformer-*"),
     reading="One sequence; beside it PyTorch's own LSTM, and its fused attention, which takes the"
     " square of the length in time and not in memory. The paper's LSTM is not compiled. A tree has"
-    " work for every core where a loop has it for one: with `--threads 1` ours is no faster than"
-    " the loop, but in inference at width 256.",
+    " work for every core where a loop has it for one: on another number of threads the answers may"
+    " be others.",
 )
