@@ -10,6 +10,7 @@ from treering.experiments.judging import (
     best_reaches,
     crosses,
     fewer_parameters,
+    first_run,
     gains,
     grows_more_slowly,
     keeps_up,
@@ -69,6 +70,19 @@ def test_a_layer_is_compared_with_itself_under_other_options():
     assert gains("r8", "lstm", "lstm", over_variant="decay")(made).verdict == "not reproduced"
     assert gains("r8", "lstm", "gru", variant="decay")(made).verdict == "reproduced"
     assert gains("r8", "lstm", "gru", over_variant="none")(made).verdict == "not run"
+
+
+def test_of_two_ways_to_name_a_variant_the_one_that_was_run_is_judged():
+    either = first_run(
+        gains("r8", "lstm", "lstm", over_variant="plain"),
+        gains("r8", "lstm", "lstm", variant="decay", over_variant=""),
+    )
+    better = shifted(0.02, 0.001)
+    named_plain = outcome(row("lstm", better), row("lstm", BASE, variant="plain"))
+    named_decay = outcome(row("lstm", BASE), row("lstm", better, variant="decay"))
+    assert either(named_plain) == either(named_decay)
+    assert either(named_plain).verdict == "reproduced"
+    assert either(outcome(row("lstm", BASE))).verdict == "not run"
 
 
 def test_lower_is_better_where_the_metric_says_so():

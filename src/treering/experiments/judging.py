@@ -16,6 +16,16 @@ Judge = Callable[[Outcome], Finding]
 NOT_RUN = Finding("not run", wording.NONE)
 
 
+def first_run(*judges: Judge) -> Judge:
+    """What the first of these says that was run: budgets may name what they vary differently."""
+
+    def judge(outcome: Outcome) -> Finding:
+        findings = (each(outcome) for each in judges)
+        return next((found for found in findings if found.verdict != "not run"), NOT_RUN)
+
+    return judge
+
+
 def reaches(task: str, layer: str, least: float, *, variant: str = "") -> Judge:
     """Reproduced if the mean over seeds is at least `least`."""
 

@@ -15,32 +15,17 @@ WAYS = {
     "A bracket over pairs drawn at every other step": "pr-lstm:schedule=varied-in-training",
 }
 LAYERS = ("pr-lstm", *WAYS.values())
-DECAY = "weight decay 0.1"
-PLAIN = replace(cpu(TASK, 5, "pr-lstm", 0.0), layers=LAYERS, variant="")
-PUBLISHED = Grid(TASK, LAYERS, PAPER_SEEDS, PAPER)
-
-
-def _decayed(grid: Grid) -> Grid:
-    options = {**grid.options, "weight_decay": 0.1}
-    return replace(grid, layers=("pr-lstm",), variant=DECAY, options=options)
-
 
 GENERALISE = Experiment(
     name="pr-lstm/generalise",
     title="Longer than trained on",
     source="our addition",
-    claims=(
-        *(
-            Claim(f"{way} improves PR-LSTM at 41..500", OPEN, gains(TASK, layer, "pr-lstm"))
-            for way, layer in WAYS.items()
-        ),
-        Claim(
-            "Weight decay improves PR-LSTM at 41..500",
-            OPEN,
-            gains(TASK, "pr-lstm", "pr-lstm", variant=DECAY, over_variant=""),
-        ),
+    claims=tuple(
+        Claim(f"{way} improves PR-LSTM at 41..500", OPEN, gains(TASK, layer, "pr-lstm"))
+        for way, layer in WAYS.items()
     ),
-    cpu=(PLAIN, _decayed(PLAIN)),
-    paper=(PUBLISHED, _decayed(PUBLISHED)),
-    reading="On cycle navigation, each way alone; tests are under the balanced tree.",
+    cpu=(replace(cpu(TASK, 5, "pr-lstm", 0.0), layers=LAYERS, variant=""),),
+    paper=(Grid(TASK, LAYERS, PAPER_SEEDS, PAPER),),
+    reading="On cycle navigation, each way alone, without weight decay, a fourth way, of which"
+    " pr-lstm/regular tells; tests are under the balanced tree.",
 )
