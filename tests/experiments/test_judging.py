@@ -203,6 +203,16 @@ def test_a_cost_too_small_to_be_measured_decides_nothing():
     )
 
 
+def test_a_curve_without_any_point_decides_nothing():
+    empty = [
+        one.model_copy(update={"points": []}) for one in measurements() if isinstance(one, Growth)
+    ]
+    time = grows_more_slowly("pr-lstm", "transformer", "train", "time")
+    assert time(outcome(measurements=empty)) == Finding(
+        "undecided", "no exponent, measured to 0 and 0 tokens"
+    )
+
+
 @pytest.mark.parametrize(
     ("ours", "verdict"),
     [([0.5, 0.61], "reproduced"), ([0.1, 0.19], "not reproduced"), ([0.4, 0.1], "undecided")],

@@ -306,7 +306,11 @@ def grows_more_slowly(layer: str, other: str, mode: str, what: Literal["time", "
         if layer not in curves or other not in curves:
             return NOT_RUN
         ours, theirs = (getattr(curves[name], f"{what}_exponent") for name in (layer, other))
-        longest = [f"{curves[name].points[-1].time:,}" for name in (layer, other)]
+        # None, where even the shortest took longer than a measurement may.
+        longest = [
+            f"{max((point.time for point in curves[name].points), default=0):,}"
+            for name in (layer, other)
+        ]
         measured = f"to {longest[0]} and {longest[1]} tokens"
         if ours is None or theirs is None:
             # Of too few lengths, or of calls that take no memory that the system counts.
